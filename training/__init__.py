@@ -1,0 +1,1 @@
+"""Training and evaluation of the shipped networks; run from the checkout, never installed."""

@@ -1,0 +1,58 @@
+"""Images as luma planes, and their degradation by JPEG, following the paper's protocol."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Luma = NDArray[np.uint8]
+
+SUFFIXES = {".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+
+
+def luma_of_rgb(rgb: NDArray[np.uint8]) -> Luma:
+    """Limited-range BT.601 luma, (H, W) uint8, of an (H, W, 3) uint8 image: MATLAB's rgb2ycbcr."""
+    weights = np.array([65.481, 128.553, 24.966]) / 255
+    return np.asarray(np.rint(16 + rgb @ weights), dtype=np.uint8)
+
+
+def load_folder(folder: Path) -> list[Luma]:
+    """Luma planes of all images in `folder`, in the order of their names.
+
+    Raises FileNotFoundError if there is no such folder or no image in it.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise FileNotFoundError(f"no images in {folder}: name a folder that holds some")
+    planes = []
+    for path in paths:
+        with Image.open(path) as image:
+            planes.append(luma_of_rgb(np.asarray(image.convert("RGB"))))
+    return planes
+
+
+def jpeg(plane: Luma, quality: int) -> Luma:
+    """`plane` after 8-bit grayscale JPEG of `quality` (libjpeg's scale, 1 to 100)."""
+    buffer = io.BytesIO()
+    Image.fromarray(plane).save(buffer, format="JPEG", quality=quality)
+    return np.asarray(Image.open(buffer), dtype=np.uint8)
+
+
+def random_crop(planes: Sequence[Luma], size: int, rng: np.random.Generator) -> Luma:
+    """A (size, size) crop of a random plane, flipped and transposed at random."""
+    plane = planes[rng.integers(len(planes))]
+    top = rng.integers(plane.shape[0] - size + 1)
+    left = rng.integers(plane.shape[1] - size + 1)
+    crop = plane[top : top + size, left : left + size]
+    if rng.random() < 0.5:
+        crop = crop[::-1]
+    if rng.random() < 0.5:
+        crop = crop[:, ::-1]
+    if rng.random() < 0.5:
+        crop = crop.T
+    return np.ascontiguousarray(crop)

@@ -1,0 +1,61 @@
+"""Evaluation under the paper's protocol: luma, 8-bit output, per image, then averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.data import Luma, jpeg
+from vfilter.compare.metrics import psnr, psnr_b, ssim_gaussian, ssim_uniform
+from vfilter.restorer import Restorer
+from vfilter.torch_module import TorchNetwork
+from vfilter.weights import OBJECTIVE, Model
+
+METRICS: dict[str, Callable[[Luma, Luma], float]] = {
+    "psnr": psnr,
+    "psnr_b": psnr_b,
+    "ssim_uniform": ssim_uniform,
+    "ssim_gaussian": ssim_gaussian,
+}
+"""The metrics of the paper's tables and the SSIM of later papers, by name."""
+
+
+def scores(images: Sequence[Luma], references: Sequence[Luma]) -> dict[str, float]:
+    """Mean over the images of every metric, by name; PSNR and PSNR-B in dB."""
+    return {
+        name: float(np.mean([metric(*pair) for pair in zip(images, references, strict=True)]))
+        for name, metric in METRICS.items()
+    }
+
+
+def evaluate(
+    restorer: Restorer, planes: Sequence[Luma], quality: int
+) -> dict[str, dict[str, float]]:
+    """Scores of `planes` as JPEG of `quality`, "distorted", and after the restorer, "restored"."""
+    distorted = [jpeg(plane, quality) for plane in planes]
+    restored = [restorer.luma(plane) for plane in distorted]
+    return {"distorted": scores(distorted, planes), "restored": scores(restored, planes)}
+
+
+def psnr_gain(module: TorchNetwork, planes: Sequence[Luma], quality: int) -> float:
+    """IPSNR (paper, section 4): mean gain in PSNR over JPEG of `quality`, in dB, in fp32."""
+    model = Model(
+        name=module.network.name,
+        network=module.network,
+        weights={name: value.cpu().numpy() for name, value in module.state_dict().items()},
+        objective=OBJECTIVE,
+        codec="jpeg",
+        quality=(quality, quality),
+        steps="unknown",
+        commit="unknown",
+        version="unknown",
+        folder=Path(),
+    )
+    gains = []
+    with Restorer(model, device="cpu", precision="fp32") as restore:
+        for plane in planes:
+            distorted = jpeg(plane, quality)
+            gains.append(psnr(restore.luma(distorted), plane) - psnr(distorted, plane))
+    return float(np.mean(gains))

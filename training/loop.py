@@ -1,0 +1,252 @@
+"""The training loop: AdamW over random crops, resumable to the bit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import Luma, jpeg, random_crop
+from training.evaluate import psnr_gain
+from vfilter.networks import NETWORKS, Network
+from vfilter.torch_module import TorchNetwork
+
+EMA = 0.999
+"""Decay per step of the averaged weights, which are what is evaluated and shipped."""
+
+LOG_EVERY = 50
+"""Steps between two lines of the log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that a run depends on besides its images.
+
+    qualities: lowest and highest JPEG quality of the main range, sampled uniformly.
+    fine: share of the crops compressed above that range, up to quality 95, so that the
+        network learns to leave good sources alone.
+    crop: side of the training crops in pixels; batch: crops per step.
+    rate: peak learning rate, held until the last `decay` share of `steps`, then falling
+        linearly to zero; so a run can be lengthened from any checkpoint before that share.
+    clip: largest gradient norm.
+    """
+
+    network: str
+    qualities: tuple[int, int]
+    steps: int
+    fine: float = 0.0
+    crop: int = 96
+    batch: int = 8
+    rate: float = 5e-4
+    warmup: int = 200
+    decay: float = 0.35
+    clip: float = 0.01
+    weight_decay: float = 1e-4
+    seed: int = 0
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of `step`, counted from 0."""
+        rising = (step + 1) / self.warmup
+        falling = (self.steps - step) / (self.decay * self.steps)
+        return self.rate * min(1.0, rising, falling)
+
+
+def initialize(module: TorchNetwork, generator: torch.Generator) -> None:
+    """Symmetric initialization (paper, section 3): Xavier, then every filter made zero-mean.
+
+    The last layer is a Gaussian of lower variation, so that the residual starts near zero.
+    """
+    last = len(module.layers) - 1
+    for i, layer in enumerate(module.layers):
+        weight = layer.weight
+        assert isinstance(weight, Tensor) and isinstance(layer.bias, Tensor)
+        torch.nn.init.zeros_(layer.bias)
+        if i == last:
+            torch.nn.init.normal_(weight, std=1e-3, generator=generator)
+            continue
+        torch.nn.init.xavier_normal_(weight, generator=generator)
+        with torch.no_grad():
+            weight -= weight.mean(dim=(1, 2, 3), keepdim=True)
+
+
+def sample_batch(
+    planes: Sequence[Luma], recipe: Recipe, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The batch of `step`, which depends on nothing but `recipe` and `step`.
+
+    Returns distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the
+    weight of each crop's squared error, (N, 1, 1, 1) float32.
+    """
+    rng = np.random.default_rng((recipe.seed, step))
+    low, high = recipe.qualities
+    distorted, clean, weights = [], [], []
+    for _ in range(recipe.batch):
+        crop = random_crop(planes, recipe.crop, rng)
+        if rng.random() < recipe.fine:
+            quality = int(rng.integers(high + 1, 96))
+        else:
+            quality = int(rng.integers(low, high + 1))
+        clean.append(crop)
+        distorted.append(jpeg(crop, quality))
+        weights.append((table_scale(low) / table_scale(quality)) ** 0.5)
+    to_tensor = lambda crops: torch.from_numpy(np.stack(crops)[:, None]).float() / 255 - 0.5  # noqa: E731
+    weight = torch.tensor(weights, dtype=torch.float32).view(-1, 1, 1, 1)
+    return to_tensor(distorted), to_tensor(clean), weight
+
+
+def table_scale(quality: int) -> float:
+    """Percentage by which libjpeg scales its standard tables at `quality` (jpeg_quality_scaling).
+
+    The squared error of a JPEG grows about as this scale; the loss is weighted by the inverse
+    root, so that fine qualities count without ruling.
+    """
+    return 5000 / quality if quality < 50 else max(200 - 2 * quality, 1)
+
+
+class Run:
+    """One training run: module, averaged weights, optimizer and the step they have reached."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.network: Network = NETWORKS[recipe.network]
+        self.step = 0
+        self.seconds = 0.0
+        self.module = TorchNetwork(self.network)
+        initialize(self.module, torch.Generator().manual_seed(recipe.seed))
+        self.module = self.module.to(memory_format=torch.channels_last)
+        self.average = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint; the old one stays until the new one is complete."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "recipe": asdict(self.recipe),
+                "step": self.step,
+                "seconds": self.seconds,
+                "module": self.module.state_dict(),
+                "average": self.average,
+                "optimizer": self.optimizer.state_dict(),
+            },
+            temporary,
+        )
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint of the same network.
+
+        Raises ValueError if the checkpoint is of another network.
+        """
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        if state["recipe"]["network"] != self.recipe.network:
+            raise ValueError(
+                f"{path} holds {state['recipe']['network']}, not {self.recipe.network}"
+            )
+        self.module.load_state_dict(state["module"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+
+    def advance(self, planes: Sequence[Luma], *, bfloat16: bool = False) -> tuple[float, float]:
+        """One step. Returns the loss in squared 8-bit codes (weighted) and the gradient norm."""
+        started = time.perf_counter()
+        rate = self.recipe.learning_rate(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        distorted, clean, weight = sample_batch(planes, self.recipe, self.step)
+        radius = self.network.radius
+        target = (clean - distorted)[..., radius:-radius, radius:-radius]
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            residual = self.module(distorted.contiguous(memory_format=torch.channels_last))
+        loss = (weight * (residual.float() - target) ** 2).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(EMA, self.step / (self.step + 10))
+        with torch.no_grad():
+            for name, value in self.module.state_dict().items():
+                self.average[name].lerp_(value, 1 - decay)
+        self.seconds += time.perf_counter() - started
+        return loss.item() * 255**2, float(norm)
+
+    def averaged(self) -> TorchNetwork:
+        """The network with the averaged weights."""
+        module = TorchNetwork(self.network)
+        module.load_state_dict(self.average)
+        return module.to(memory_format=torch.channels_last).eval()
+
+
+def train(
+    recipe: Recipe,
+    planes: Sequence[Luma],
+    validation: Sequence[Luma],
+    checkpoint: Path,
+    *,
+    bfloat16: bool = False,
+    save_every: int = 500,
+) -> Run:
+    """Train by `recipe`, going on from `checkpoint` where there is one.
+
+    Every `save_every` steps writes the checkpoint and the PSNR gain in dB on `validation` at
+    three qualities into the CSV log beside it.
+    """
+    run = Run(recipe)
+    if checkpoint.exists():
+        run.load(checkpoint)
+    low, high = recipe.qualities
+    qualities = sorted({low, (low + high) // 2, high})
+    log = checkpoint.with_suffix(".csv")
+    losses: list[float] = []
+    norms: list[float] = []
+    while run.step < recipe.steps:
+        loss, norm = run.advance(planes, bfloat16=bfloat16)
+        losses.append(loss)
+        norms.append(norm)
+        if run.step % LOG_EVERY == 0:
+            left = (recipe.steps - run.step) * run.seconds / run.step
+            print(
+                f"step {run.step}/{recipe.steps}  loss {np.mean(losses):.2f}  "
+                f"gradient {np.median(norms):.4f}  ETA {left / 60:.0f} min",
+                flush=True,
+            )
+        if run.step % save_every == 0 or run.step == recipe.steps:
+            module = run.averaged()
+            gains = [psnr_gain(module, validation, quality) for quality in qualities]
+            _append(
+                log,
+                ["step", "seconds", "loss", *(f"gain_q{q}" for q in qualities)],
+                [run.step, round(run.seconds), round(float(np.mean(losses)), 3)]
+                + [round(gain, 4) for gain in gains],
+            )
+            print(
+                "gain "
+                + "  ".join(f"Q{q} {g:+.3f}" for q, g in zip(qualities, gains, strict=True)),
+                flush=True,
+            )
+            losses, norms = [], []
+            run.save(checkpoint)
+    return run
+
+
+def _append(path: Path, header: Sequence[str], row: Sequence[object]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(header)
+        writer.writerow(row)

@@ -1,0 +1,234 @@
+"""The main path: from packet to packet through the Restorer."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from av.packet import Packet
+from av.video.frame import VideoFrame
+
+from vfilter.encoders import Y4M, Encoding, choose_encoding
+from vfilter.errors import OutputError
+from vfilter.restorer import Restorer
+from vfilter.sink import Sink, muxer_of
+from vfilter.source import STANDARD_STREAM, Source, pts_of
+from vfilter.streams import StreamPlan, plan_streams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is. frames: done; total: expected, None if unknown; seconds: elapsed."""
+
+    frames: int
+    total: int | None
+    seconds: float
+    media_seconds: float
+
+    @property
+    def fps(self) -> float:
+        """Frames per second so far."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def speed(self) -> float:
+        """Seconds of video per second of work."""
+        return self.media_seconds / self.seconds if self.seconds else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go, None if the number of frames is unknown."""
+        if self.total is None or not self.fps:
+            return None
+        return max(0, self.total - self.frames) / self.fps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run does to each stream, known before anything is written.
+
+    video: number of the restored stream; muxer: FFmpeg's name of the output's container.
+    """
+
+    video: int
+    muxer: str
+    encoding: Encoding
+    streams: list[StreamPlan]
+
+    @property
+    def lost(self) -> list[StreamPlan]:
+        """The streams that the output can't hold; y4m is chosen for the frames alone."""
+        if self.muxer == Y4M:
+            return []
+        return [plan for plan in self.streams if plan.action == "drop" and plan.reason]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run did. damaged, repaired, resized: frames or packets it concerned."""
+
+    plan: Plan
+    frames: int
+    seconds: float
+    damaged: int = 0
+    repaired: int = 0
+    resized: int = 0
+
+
+def restore_video(
+    input: str | Path,
+    output: str | Path,
+    *,
+    model: str | Path = "l8",
+    strength: float = 1.0,
+    device: str = "auto",
+    precision: str = "auto",
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
+    pix_fmt: str | None = None,
+    lossless: bool = False,
+    start: float | None = None,
+    duration: float | None = None,
+    frames: int | None = None,
+    allow_loss: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    on_plan: Callable[[Plan], None] | None = None,
+) -> Summary:
+    """Restore the luma of the video in `input` and write it with all else it holds to `output`.
+
+    model: a name of the catalogue, a model folder or a .safetensors file.
+    strength: factor of the change, 0 to 2.
+    start, duration: the range to restore, in seconds; frames: the most frames.
+    codec, crf, preset, encoder_options, pix_fmt, lossless: how to encode; by default nearly
+        transparent, with an encoder that keeps size, subsampling and depth.
+    allow_loss: go on without the streams that the output can't hold.
+    progress: called after each frame; on_plan: called once, before anything is written.
+    Raises InputError, ModelError, OutputError and DeviceError (see `vfilter.errors`), and
+    ValueError for an argument out of range.
+    """
+    check_target(input, output, overwrite=overwrite)
+    with (
+        Restorer(model, device=device, precision=precision, strength=strength) as restore,
+        Source(input, start=start, duration=duration, frames=frames) as source,
+    ):
+        plan = plan_video(
+            source,
+            output,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            encoder_options=encoder_options,
+            pix_fmt=pix_fmt,
+            lossless=lossless,
+        )
+        if on_plan is not None:
+            on_plan(plan)
+        if plan.lost and not allow_loss:
+            raise OutputError(f"{output}: {lost_text(plan)}; --allow-loss goes on without")
+        began = time.perf_counter()
+        count = 0
+        total = source.frame_count
+        with Sink(output, source, plan.encoding, plan.streams) as sink:
+            for item in source:
+                if isinstance(item, Packet):
+                    sink.copy(item)
+                    continue
+                sink.write(restore(item))
+                count += 1
+                if progress is not None:
+                    progress(
+                        Progress(
+                            frames=count,
+                            total=total,
+                            seconds=time.perf_counter() - began,
+                            media_seconds=float((pts_of(item) + item.duration) * source.time_base),
+                        )
+                    )
+        return Summary(
+            plan=plan,
+            frames=count,
+            seconds=time.perf_counter() - began,
+            damaged=source.damaged,
+            repaired=source.repaired,
+            resized=source.resized,
+        )
+
+
+def plan_video(
+    source: Source,
+    output: str | Path,
+    *,
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    encoder_options: Mapping[str, str] | None = None,
+    pix_fmt: str | None = None,
+    lossless: bool = False,
+) -> Plan:
+    """What `restore_video` with the same arguments does to each stream of `source`.
+
+    Raises OutputError if no encoder fits.
+    """
+    muxer = muxer_of(output)
+    encoding = choose_encoding(
+        muxer,
+        source.first,
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        pix_fmt=pix_fmt,
+        lossless=lossless,
+        options=encoder_options,
+    )
+    return Plan(
+        video=source.video.index,
+        muxer=muxer,
+        encoding=encoding,
+        streams=plan_streams(muxer, source.others),
+    )
+
+
+def trial(restore: Restorer, frame: VideoFrame) -> float:
+    """Seconds that restoring `frame` takes: the better of two runs after a first one."""
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        restore(frame)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def lost_text(plan: Plan) -> str:
+    """One line naming the streams that are lost and why."""
+    return "; ".join(
+        f"stream {lost.index} ({lost.kind}, {lost.codec}) is lost: {lost.reason}"
+        for lost in plan.lost
+    )
+
+
+def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> None:
+    """Refuse an output that is the input, exists already, or has no folder to be in.
+
+    Raises OutputError, or ValueError where input and output are one file.
+    """
+    if str(output) == STANDARD_STREAM:
+        return
+    target = Path(output)
+    source = Path(input)
+    both = str(input) != STANDARD_STREAM and target.exists() and source.exists()
+    if both and source.samefile(target):
+        raise ValueError(f"{output}: input and output are the same file; name another output")
+    if target.is_dir():
+        raise OutputError(f"{output}: is a folder; name a file")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already; --overwrite replaces it")
+    if not target.parent.is_dir():
+        raise OutputError(f"{output}: no folder {target.parent}; make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"{output}: folder {target.parent} is not writable")

@@ -1,0 +1,45 @@
+"""One frame before and after, side by side, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from vfilter.errors import OutputError
+from vfilter.restorer import Restorer
+from vfilter.source import Source, open_input
+
+TELLING = 1 / 3
+"""Where in a film to look if nothing is said: its share of the length, past any black opening."""
+
+GAP = 8
+"""White columns between the two pictures, in pixels."""
+
+
+def write_preview(
+    path: str | Path, picture: str | Path, restore: Restorer, *, start: float | None = None
+) -> None:
+    """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
+
+    start: the frame's time in seconds; by default at a third of the length.
+    Raises InputError and OutputError.
+    """
+    if start is None:
+        with open_input(path) as container:
+            start = (container.duration or 0) / 1_000_000 * TELLING
+    with Source(path, start=start, frames=1) as source:
+        frame = source.first
+        before, after = (_rgb(f) for f in (frame, restore(frame)))
+    gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
+    try:
+        Image.fromarray(np.hstack([before, gap, after])).save(picture, format="PNG")
+    except OSError as error:
+        raise OutputError(f"{picture}: can't be written ({error.strerror or error})") from error
+
+
+def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+    """(H, W, 3) uint8 RGB of a frame of any format."""
+    return frame.to_ndarray(format="rgb24")  # type: ignore[return-value]

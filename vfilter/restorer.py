@@ -1,0 +1,208 @@
+"""Restoration of frames and luma planes: a network over tiles, its residual added to the input."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from vfilter.engines import TorchEngine
+from vfilter.weights import Model, load
+
+if TYPE_CHECKING:
+    import av
+
+Luma = TypeVar("Luma", NDArray[Any], Tensor)
+
+HARDWARE_SHIFT = {"nv12": 0, "p010le": 6, "p016le": 0}
+"""Bits below the luma code in the samples of a CUDA frame, by FFmpeg's pixel format."""
+
+
+class Restorer:
+    """Removes compression artifacts from video frames and luma planes.
+
+    with Restorer("l8") as restore:
+        frame = restore(frame)          # av.VideoFrame
+        plane = restore.luma(plane)     # array or tensor, (H, W) or (N, H, W)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model = "l8",
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        strength: float = 1.0,
+        tile: int | None = None,
+    ) -> None:
+        """model: a name, a path (`vfilter.weights.load`) or a loaded model.
+
+        device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16" or "fp16".
+        strength: factor of the residual, 0 (leaves the input) to 2.
+        tile: largest side of the tiles in pixels; None for what suits the device.
+        Raises ModelError if there is no such model, DeviceError if the device isn't there.
+        """
+        if not 0 <= strength <= 2:
+            raise ValueError(f"strength must be 0 to 2, got {strength}")
+        if tile is not None and tile < 1:
+            raise ValueError(f"tile must be positive, got {tile}")
+        self.model = model if isinstance(model, Model) else load(model)
+        self.strength = strength
+        self._engine: TorchEngine | None = TorchEngine(
+            self.model.network, self.model.weights, device=device, precision=precision
+        )
+        self.tile = tile or self._engine.tile
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the network and its memory; the restorer is of no use afterwards."""
+        self._engine = None
+
+    @property
+    def engine(self) -> TorchEngine:
+        """What runs the network.
+
+        Raises ValueError if the restorer is closed.
+        """
+        if self._engine is None:
+            raise ValueError("the restorer is closed: make a new one")
+        return self._engine
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """A new frame with restored luma; format, times and all else are those of `frame`.
+
+        An interlaced frame is restored field by field. A CUDA frame stays on its GPU.
+        """
+        from vfilter.luma import luma_depth, luma_plane, with_luma
+
+        if frame.format.name == "cuda":
+            return self._hardware_frame(frame)
+        luma, depth = luma_plane(frame), luma_depth(frame)
+        return with_luma(frame, self._fields(luma, depth, interlaced=frame.interlaced_frame))
+
+    def luma(self, y: Luma, *, depth: int | None = None) -> Luma:
+        """Restored luma: clip(round(y + strength * residual)).
+
+        y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
+            with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
+        depth: bits per code, 9 to 16, required for uint16; 8 for uint8.
+        Returns new memory of the same type, shape, dtype and device.
+        """
+        depth = _checked_depth(y, depth)
+        if isinstance(y, np.ndarray):
+            return self._planes(torch.from_numpy(np.array(y, order="C")), depth).numpy()
+        return self._planes(y, depth)
+
+    def _planes(self, y: Tensor, depth: int) -> Tensor:
+        if self.strength == 0:
+            return y.clone(memory_format=torch.contiguous_format)
+        planes = y.to(self.engine.device)
+        restored = torch.empty(planes.shape, dtype=planes.dtype, device=planes.device)
+        height, width = y.shape[-2:]
+        for plane, target in zip(
+            planes.reshape(-1, height, width), restored.view(-1, height, width), strict=True
+        ):
+            self._restore_plane(plane, target, 2**depth - 1)
+        return restored.to(y.device)
+
+    def _restore_plane(self, y: Tensor, target: Tensor, full: int) -> None:
+        """Restore one plane y (H, W) of codes 0 to `full` into `target`, of the same shape.
+
+        Tiles are of one size and overlap by what that takes; a batch is of one plane, so that
+        what a plane becomes does not depend on the planes beside it.
+        """
+        rows, height = _cuts(y.shape[0], self.tile)
+        columns, width = _cuts(y.shape[1], self.tile)
+        corners = [(top, left) for top in rows for left in columns]
+        r = self.engine.radius
+        extended = torch.nn.functional.pad(y.float()[None, None], (r, r, r, r), mode="replicate")[0]
+        size = max(1, self.engine.batch_pixels // (height * width))
+        for batch in (corners[i : i + size] for i in range(0, len(corners), size)):
+            codes = torch.stack(
+                [
+                    extended[:, top : top + height + 2 * r, left : left + width + 2 * r]
+                    for top, left in batch
+                ]
+            )
+            residual = self.engine(codes / full - 0.5)
+            centre = codes[..., r : r + height, r : r + width]
+            restored = (centre + self.strength * full * residual).round_().clamp_(0, full)
+            for (top, left), (tile,) in zip(batch, restored, strict=True):
+                target[top : top + height, left : left + width] = tile
+
+    def _fields(self, y: Luma, depth: int, *, interlaced: bool) -> Luma:
+        """Restored luma of a frame, (H, W); the lines of an interlaced one as two planes."""
+        if not interlaced or y.shape[0] < 2:
+            return self.luma(y, depth=depth)
+        restored = np.empty(y.shape, y.dtype) if isinstance(y, np.ndarray) else torch.empty_like(y)
+        for first in (0, 1):
+            restored[first::2] = self.luma(y[first::2], depth=depth)
+        return restored
+
+    def _hardware_frame(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """The restored frame of a frame in CUDA memory, which stays there.
+
+        PyAV knows no CUDA streams in DLPack, hence the capsule and the two synchronizations.
+        """
+        import av
+
+        name = frame.sw_format.name if frame.sw_format else "unknown"
+        if name not in HARDWARE_SHIFT:
+            raise ValueError(f"CUDA frames must be {', '.join(HARDWARE_SHIFT)}, got {name}")
+        shift = HARDWARE_SHIFT[name]
+        torch.cuda.synchronize()
+        samples = from_dlpack(frame.planes[0].__dlpack__())
+        depth = samples.element_size() * 8 - shift
+        luma = (samples.int() >> shift).to(samples.dtype)
+        restored = self._fields(luma, depth, interlaced=frame.interlaced_frame)
+        samples = (restored.int() << shift).to(samples.dtype).contiguous()
+        torch.cuda.synchronize()
+        result = av.VideoFrame.from_dlpack((samples, frame.planes[1]), format=name)
+        result.pts, result.time_base = frame.pts, frame.time_base
+        return result
+
+
+def _checked_depth(y: NDArray[Any] | Tensor, depth: int | None) -> int:
+    """The depth of luma `y` in bits, once `y` and `depth` are found to be what `luma` takes."""
+    if not isinstance(y, np.ndarray | Tensor):
+        raise TypeError(f"luma must be a NumPy array or a PyTorch tensor, got {type(y).__name__}")
+    dtype = str(y.dtype).removeprefix("torch.")
+    if dtype not in ("uint8", "uint16"):
+        raise TypeError(f"luma must be uint8 or uint16, got {dtype}")
+    if y.ndim not in (2, 3) or 0 in y.shape:
+        raise ValueError(
+            f"luma must be (H, W) or (N, H, W) with at least one pixel, got shape {tuple(y.shape)}"
+        )
+    if dtype == "uint8" and depth in (None, 8):
+        return 8
+    if dtype == "uint8":
+        raise ValueError(f"depth of uint8 luma must be 8, got {depth}")
+    if depth is None or not 9 <= depth <= 16:
+        raise ValueError(f"depth of uint16 luma must be 9 to 16, got {depth}")
+    return depth
+
+
+def _cuts(length: int, tile: int) -> tuple[list[int], int]:
+    """Cut `length` pixels into equal parts of at most `tile`: their first pixels, and their size.
+
+    The last part ends with the length, so it may overlap the one before it.
+    """
+    count = -(-length // tile)
+    size = -(-length // count)
+    return [min(i * size, length - size) for i in range(count)], size

@@ -1,0 +1,263 @@
+"""Writing: the restored stream, its tags, and everything that is kept beside it."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.packet import Packet
+from av.sidedata.sidedata import Type
+from av.stream import Stream
+from av.video.frame import PictureType, VideoFrame
+
+from vfilter.encoders import Y4M, Encoding, muxer_options
+from vfilter.errors import OutputError
+from vfilter.luma import planar
+from vfilter.source import STANDARD_STREAM, Source, is_picture, reformatted
+from vfilter.streams import Converter, StreamPlan, attachment, copy_stream, describe
+
+ITUNES = {
+    *("title", "artist", "album", "album_artist", "comment", "composer", "copyright", "date"),
+    *("description", "encoder", "episode_id", "genre", "grouping", "keywords", "lyrics"),
+    *("network", "performer", "show", "sort_name", "synopsis", "track", "disc", "location"),
+    *("creation_time", "timecode", "compatible_brands", "major_brand", "minor_version"),
+}
+"""Metadata that mp4 holds in its ordinary atoms; any other makes it use QuickTime keys for all."""
+
+OF_THE_FILE = {"compatible_brands", "major_brand", "minor_version", "encoder", "duration"}
+"""Metadata that describes the input's container and not what it holds."""
+
+AVI_RATE = 240
+"""Most frames per second of an AVI, whose times are multiples of one frame."""
+
+
+class Sink:
+    """An output being written; complete, and under its name, only when closed without an error.
+
+    Raises OutputError if it can't be written.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: Source,
+        encoding: Encoding,
+        plans: Sequence[StreamPlan],
+    ) -> None:
+        self.path = path
+        self.muxer = muxer_of(path)
+        self._part = None if str(path) == STANDARD_STREAM else part_of(Path(path))
+        self._source = source
+        self._encoding = encoding
+        self._converters: dict[int, Converter] = {}
+        self._copies: dict[int, Stream] = {}
+        self.container = self._open()
+        try:
+            self.video = self._add_video()
+            self._add_others(plans)
+            self._describe()
+            self.container.start_encoding()
+        except (av.FFmpegError, ValueError, OSError) as error:
+            self._abandon()
+            raise OutputError(f"{path}: can't be written ({_reason(error)})") from error
+        except BaseException:
+            self._abandon()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish()
+        else:
+            self._abandon()
+            if isinstance(error, (av.FFmpegError, OSError)):
+                raise OutputError(f"{self.path}: can't be written ({_reason(error)})") from error
+
+    def write(self, frame: VideoFrame) -> None:
+        """Encode one frame of the restored stream, with its pts."""
+        frame = encodable(frame, self._encoding.pix_fmt)
+        frame.pict_type = PictureType.NONE
+        self.container.mux(self.video.encode(frame))
+
+    def copy(self, packet: Packet[Any]) -> None:
+        """Write a packet of another stream, as it is or converted."""
+        index = packet.stream.index
+        if index in self._converters:
+            for converted in self._converters[index].convert(packet):
+                self.container.mux(converted)
+        elif index in self._copies:
+            if is_picture(packet.stream):
+                packet.pts = packet.dts = 0
+            if packet.pts is None and packet.dts is None:
+                return
+            packet.stream = self._copies[index]
+            self.container.mux(packet)
+
+    def _open(self) -> OutputContainer:
+        options = muxer_options(self.muxer)
+        if self.muxer in ("mp4", "mov") and not _itunes(self._source):
+            options["movflags"] = "use_metadata_tags"
+        target: Any = sys.stdout.buffer if self._part is None else f"file:{self._part}"
+        return av.open(target, "w", format=self.muxer, container_options=options)
+
+    def _add_video(self) -> Any:
+        source, encoding, first = self._source, self._encoding, self._source.first
+        stream: Any = self.container.add_stream(
+            encoding.codec, rate=source.rate, options=dict(encoding.options)
+        )
+        context = stream.codec_context
+        context.width, context.height = first.width, first.height
+        context.pix_fmt = encoding.pix_fmt
+        context.time_base = self._time_base()
+        context.flags |= Flags.frame_duration
+        if source.video.sample_aspect_ratio:
+            context.sample_aspect_ratio = source.video.sample_aspect_ratio
+        for tag in ("color_primaries", "color_trc"):
+            setattr(context, tag, getattr(first, tag))
+        given = encodable(first, encoding.pix_fmt)
+        context.color_range, context.colorspace = given.color_range, given.colorspace
+        if first.interlaced_frame:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+        if encoding.codec == "libx264":
+            _x264_hdr(context, first)
+        describe(stream, source.video)
+        matrix = side_data(first, Type.DISPLAYMATRIX)
+        if matrix is not None:
+            stream.set_display_matrix(struct.unpack("=9i", matrix))
+        return stream
+
+    def _time_base(self) -> Fraction:
+        """The source's; one frame where the container counts in frames."""
+        if self.muxer in ("avi", Y4M):
+            finest = self._source.video.base_rate or self._source.rate
+            rate = max(self._source.rate, min(finest, Fraction(AVI_RATE)))
+            return 1 / (rate if self.muxer == "avi" else self._source.rate)
+        return self._source.time_base
+
+    def _add_others(self, plans: Sequence[StreamPlan]) -> None:
+        for plan in plans:
+            stream = self._source.container.streams[plan.index]
+            if plan.action == "copy":
+                self._copies[plan.index] = copy_stream(self.container, stream)
+            elif plan.action == "convert" and plan.encoder is not None:
+                self._converters[plan.index] = Converter(self.container, stream, plan.encoder)
+            elif plan.action == "attach":
+                found = attachment(stream)
+                if found is not None:
+                    self.container.add_attachment(*found)
+
+    def _describe(self) -> None:
+        source = self._source.container
+        self.container.metadata.update(
+            {k: v for k, v in source.metadata.items() if k.lower() not in OF_THE_FILE}
+        )
+        chapters = source.chapters()
+        if chapters:
+            self.container.set_chapters(chapters)
+
+    def _finish(self) -> None:
+        try:
+            self.container.mux(self.video.encode(None))
+            for converter in self._converters.values():
+                for packet in converter.convert(None):
+                    self.container.mux(packet)
+            self.container.close()
+            if self._part is not None:
+                self._part.replace(self.path)
+        except (av.FFmpegError, OSError) as error:
+            self._abandon()
+            raise OutputError(f"{self.path}: can't be written ({_reason(error)})") from error
+
+    def _abandon(self) -> None:
+        with suppress(av.FFmpegError, ValueError, OSError):  # the error that led here says more
+            self.container.close()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+
+
+def encodable(frame: VideoFrame, pix_fmt: str) -> VideoFrame:
+    """`frame` in the encoder's pixel format: the same codes, unless that is of another kind."""
+    frame = planar(frame)
+    if frame.format.name == pix_fmt:
+        return frame
+    return reformatted(frame, frame.width, frame.height, pix_fmt)
+
+
+def muxer_of(path: str | Path) -> str:
+    """FFmpeg's muxer for a file name: by its ending, y4m for "-".
+
+    Raises OutputError if no muxer goes by that ending.
+    """
+    if str(path) == STANDARD_STREAM:
+        return Y4M
+    probe = "file:name" + Path(path).suffix
+    try:
+        with av.open(probe, "w") as container:
+            return str(container.format.name)
+    except (av.FFmpegError, ValueError) as error:
+        raise OutputError(
+            f"{path}: no container goes by that ending; use .mp4, .mkv, .mov, .avi or .webm"
+        ) from error
+
+
+def part_of(path: Path) -> Path:
+    """The temporary name beside `path` that an output has until it is complete."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _itunes(source: Source) -> bool:
+    return {key.lower() for key in source.container.metadata} <= ITUNES
+
+
+def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
+    """The bytes of a frame's side data of one kind, None if it has none."""
+    held: Any = frame.side_data
+    found = held.get(kind)
+    return None if found is None else bytes(found)
+
+
+def _x264_hdr(context: Any, first: VideoFrame) -> None:
+    """Hand the first frame's HDR10 static metadata to x264.
+
+    Mastering display: SMPTE ST 2086 in steps of 0.00002 and 0.0001 cd/m2 (ITU-T H.265, D.3.28);
+    content light level: CTA-861.3. FFmpeg holds them as AVMasteringDisplayMetadata (ten
+    rationals, two flags) and AVContentLightMetadata (two unsigned).
+    """
+    settings = []
+    display = side_data(first, Type.MASTERING_DISPLAY_METADATA)
+    if display is not None:
+        values = struct.unpack_from("=22i", display)
+        ratios = [Fraction(n, d or 1) for n, d in zip(values[:20:2], values[1:20:2], strict=True)]
+        red, green, blue, white = (
+            f"({round(ratios[i] * 50000)},{round(ratios[i + 1] * 50000)})" for i in (0, 2, 4, 6)
+        )
+        low, high = round(ratios[8] * 10000), round(ratios[9] * 10000)
+        settings.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L({high},{low})")
+    light = side_data(first, Type.CONTENT_LIGHT_LEVEL)
+    if light is not None:
+        most, average = struct.unpack_from("=2I", light)
+        settings.append(f"cll={most},{average}")
+    if settings:
+        given = context.options.get("x264-params")
+        context.options["x264-params"] = ":".join(([given] if given else []) + settings)
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)

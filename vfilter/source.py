@@ -1,0 +1,370 @@
+"""Reading: the frames of the one restored video stream, and the packets of all others."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
+from av.video.stream import VideoStream
+
+from vfilter.errors import InputError
+from vfilter.luma import SD_HEIGHT
+
+STANDARD_STREAM = "-"
+"""The name that stands for standard input or output."""
+
+INDEXED = ("mov,mp4", "matroska", "avi")
+"""Demuxers that seek by an index, and so land exactly on a key frame."""
+
+SLACK = Fraction(2)
+"""Seconds that streams of one file may be interleaved apart (muxers aim at 1 or less)."""
+
+DEFAULT_SCORE = 5_000_000
+"""Pixels that the default disposition is worth when FFmpeg chooses a video stream."""
+
+
+class Source:
+    """An opened input; iterating gives `VideoFrame` of `video` and `Packet` of other streams.
+
+    Frames come in order of presentation with strictly increasing pts in `video.time_base`;
+    frames and packets are shifted together so that the earliest stream starts at 0 or later.
+    Pixel format and size of all frames are those of the first.
+
+    start, duration: the range to read, in seconds from the beginning of the file.
+    frames: the most frames to read.
+    Raises InputError if the file can't be read or no frame of it decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: float | None = None,
+        duration: float | None = None,
+        frames: int | None = None,
+    ) -> None:
+        self.name = str(path)
+        self.container = open_input(path)
+        try:
+            self.video = main_video(self.container, self.name)
+            self.video.thread_type = "AUTO"
+            self.others = [s for s in self.container.streams if s.index != self.video.index]
+            self.damaged = 0
+            self.repaired = 0
+            self.resized = 0
+            self._origin = self._earliest()
+            self._start = Fraction(start) if start else None
+            self._end = None if duration is None else Fraction(start or 0) + Fraction(duration)
+            self._limit = frames
+            self._seek()
+            self._items = self._ranged() if self._has_range else self._all()
+            self._ahead: deque[VideoFrame | Packet[Any]] = deque()
+            self.first = self._first()
+        except BaseException:
+            self.container.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.container.close()
+
+    def __iter__(self) -> Iterator[VideoFrame | Packet[Any]]:
+        while self._ahead:
+            yield self._ahead.popleft()
+        yield from self._items
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second, 25 where the file doesn't tell."""
+        return self.video.guessed_rate or self.video.average_rate or Fraction(25)
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of the frames' pts, in seconds."""
+        base = self.video.time_base
+        return base if base else 1 / self.rate
+
+    @property
+    def frame_count(self) -> int | None:
+        """The number of frames to come as far as the header tells, None if it doesn't."""
+        total = self.video.frames
+        if not total and self.container.duration:
+            total = round(Fraction(self.container.duration, av.time_base) * self.rate)
+        if not total:
+            return self._limit
+        whole = Fraction(total) / self.rate
+        end = min(whole, self._end) if self._end is not None else whole
+        count = max(0, round((end - (self._start or 0)) * self.rate))
+        return count if self._limit is None else min(count, self._limit)
+
+    @property
+    def _has_range(self) -> bool:
+        return not (self._start is None and self._end is None and self._limit is None)
+
+    def _earliest(self) -> Fraction:
+        """The start of the earliest stream in seconds, 0 if it is before 0 or unknown."""
+        starts = [
+            s.start_time * s.time_base
+            for s in self.container.streams
+            if s.type in ("video", "audio") and s.start_time is not None and s.time_base
+        ]
+        return max(min(starts, default=Fraction(0)), Fraction(0))
+
+    def _seek(self) -> None:
+        if self._start and self.container.format.name.startswith(INDEXED):
+            target = int((self._origin + self._start) / self.time_base)
+            self.container.seek(target, stream=self.video)
+
+    def _first(self) -> VideoFrame:
+        for item in self._items:
+            self._ahead.append(item)
+            if isinstance(item, VideoFrame):
+                return item
+        raise InputError(
+            f"{self.name}: no frame of its video could be decoded"
+            + (" in the range asked for" if self._has_range else "; is the file complete?")
+        )
+
+    def _all(self) -> Iterator[VideoFrame | Packet[Any]]:
+        """Everything in the file, in the order of its packets."""
+        last: VideoFrame | None = None
+        for packet in self._packets():
+            if packet.stream.index != self.video.index:
+                if packet.size:
+                    shift(packet, self._origin)
+                    yield packet
+                continue
+            for frame in self._decode(packet):
+                self._stamp(frame, last)
+                frame = self._like(frame, last)
+                last = frame
+                yield frame
+
+    def _ranged(self) -> Iterator[VideoFrame | Packet[Any]]:
+        """What lies in the range, shifted so that its first frame is at 0.
+
+        A packet of another stream waits until the video has reached its time, so that the
+        number of frames bounds it too.
+        """
+        waiting: deque[Packet[Any]] = deque()
+        origin: Fraction | None = None
+        start, end = self._start or Fraction(0), self._end
+        count = 0
+        for item in self._all():
+            if isinstance(item, Packet):
+                if end is not None and _beyond(item, end + SLACK):
+                    break
+                waiting.append(item)
+                continue
+            time = pts_of(item) * self.time_base
+            if end is not None and (count == self._limit or time >= end):
+                if time >= end + SLACK or not self.container.streams.audio:
+                    break
+            elif time >= start:
+                origin = time if origin is None else origin
+                count += 1
+                until = time + self.time_base * item.duration
+                if count == self._limit:
+                    end = until
+                item.pts = pts_of(item) - round(origin / self.time_base)
+                yield item
+                yield from _due(waiting, origin, None if end is None and not self._limit else until)
+        if origin is not None:
+            yield from _due(waiting, origin, end)
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """All packets; damage of the container ends them as the end of the file would."""
+        try:
+            yield from self.container.demux()
+        except av.FFmpegError:
+            self.damaged += 1
+
+    def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
+        try:
+            frames: list[VideoFrame] = packet.decode()
+        except av.FFmpegError:
+            self.damaged += 1
+            return []
+        self.damaged += sum(frame.is_corrupt for frame in frames)
+        return frames
+
+    def _stamp(self, frame: VideoFrame, last: VideoFrame | None) -> None:
+        """Give `frame` its pts, dts and duration in `time_base`, pts later than `last`'s.
+
+        AVI holds no pts; what FFmpeg derives for streams with packed B-frames goes back and
+        forth, while the decoding times of the frames put out are right.
+        """
+        frame.time_base = self.time_base
+        step = max(1, round(1 / (self.rate * self.time_base)))
+        if not frame.duration:
+            frame.duration = step
+        given = [frame.pts, frame.dts]
+        if self.container.format.name == "avi":
+            given.reverse()
+        pts = next((t for t in given if t is not None), None)
+        if pts is None:
+            pts = 0 if last is None else pts_of(last) + step
+            if self.video.start_time is not None:
+                self.repaired += 1
+        else:
+            pts -= round(self._origin / self.time_base)
+        if last is not None and pts <= pts_of(last):
+            pts = pts_of(last) + 1
+            self.repaired += 1
+        frame.pts = pts
+        frame.dts = None
+
+    def _like(self, frame: VideoFrame, last: VideoFrame | None) -> VideoFrame:
+        """`frame` in the size and pixel format of the frames before it, as FFmpeg scales them."""
+        if last is None:
+            return frame
+        shape = (last.width, last.height, last.format.name)
+        if (frame.width, frame.height, frame.format.name) == shape:
+            return frame
+        self.resized += 1
+        return reformatted(frame, *shape)
+
+
+def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> VideoFrame:
+    """`frame` scaled and converted, its times kept; the range stays unless RGB becomes YUV.
+
+    RGB becomes limited-range YUV by BT.601 up to 576 lines and BT.709 above, and is tagged so.
+    """
+    to_yuv = frame.format.is_rgb and not VideoFormat(pix_fmt).is_rgb
+    by_size = Colorspace.ITU601 if height <= SD_HEIGHT else Colorspace.ITU709
+    color_range = ColorRange.MPEG if to_yuv else frame.color_range
+    changed = frame.reformat(
+        width,
+        height,
+        pix_fmt,
+        dst_colorspace=by_size if to_yuv else None,
+        src_color_range=ColorRange.JPEG if to_yuv else frame.color_range,
+        dst_color_range=color_range,
+        threads=1,
+    )
+    changed.color_range = color_range
+    changed.pts, changed.duration = frame.pts, frame.duration
+    changed.time_base = frame.time_base
+    return changed
+
+
+def open_input(path: str | Path) -> InputContainer:
+    """Open a local file, or standard input for "-".
+
+    Raises InputError if it can't be read or is no media file. Playlists can't reach further:
+    only local files and pipes are opened.
+    """
+    name = str(path)
+    file: Any = sys.stdin.buffer if name == STANDARD_STREAM else _local(Path(path))
+    try:
+        container: InputContainer = av.open(
+            file,
+            "r",
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file,pipe,fd"},
+        )
+    except (av.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{name}: not readable as media ({reason})") from error
+    return container
+
+
+def main_video(container: InputContainer, name: str) -> VideoStream:
+    """The stream that FFmpeg would choose among the videos; never a cover picture.
+
+    Raises InputError if there is none that can be decoded.
+    """
+    videos = [
+        s
+        for s in container.streams.video
+        if s.codec_context is not None and not is_picture(s) and s.codec_context.width
+    ]
+    if not videos:
+        kinds = sorted({s.type for s in container.streams})
+        raise InputError(f"{name}: no video stream to restore (found: {', '.join(kinds)})")
+
+    def score(stream: VideoStream) -> int:
+        default = bool(stream.disposition & Disposition.default)
+        return stream.width * stream.height + DEFAULT_SCORE * default
+
+    return max(videos, key=score)
+
+
+def pts_of(frame: VideoFrame) -> int:
+    """The pts of a frame that a Source has stamped.
+
+    Raises ValueError if it has none.
+    """
+    if frame.pts is None:
+        raise ValueError("the frame has no pts")
+    return frame.pts
+
+
+def is_picture(stream: Stream) -> bool:
+    """Whether `stream` is a cover picture."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def shift(packet: Packet[Any], seconds: Fraction) -> None:
+    """Move the times of `packet` back by `seconds`."""
+    ticks = round(seconds / packet.time_base)
+    if ticks and packet.pts is not None:
+        packet.pts -= ticks
+    if ticks and packet.dts is not None:
+        packet.dts -= ticks
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
+    """The presentation time of `packet` in seconds, None if it has none."""
+    ticks = packet.pts if packet.pts is not None else packet.dts
+    return None if ticks is None else ticks * packet.time_base
+
+
+def _beyond(packet: Packet[Any], end: Fraction) -> bool:
+    """Whether `packet` is audio from after `end`."""
+    time = packet_time(packet)
+    return packet.stream.type == "audio" and time is not None and time >= end
+
+
+def _due(
+    waiting: deque[Packet[Any]], origin: Fraction, until: Fraction | None
+) -> Iterator[Packet[Any]]:
+    """Take from `waiting` the packets before `until`; give those at or after `origin`, shifted."""
+    for _ in range(len(waiting)):
+        packet = waiting.popleft()
+        time = packet_time(packet)
+        if time is None or (until is not None and time >= until):
+            waiting.append(packet)
+        elif time >= origin:
+            shift(packet, origin)
+            yield packet
+
+
+def _local(path: Path) -> str:
+    """The FFmpeg name of a local file, after the checks that give a better reason than FFmpeg's."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name one video file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty")
+    return f"file:{path}"

@@ -1,0 +1,201 @@
+"""What becomes of the streams that are not restored: copied, converted, attached, or lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import av
+from av.audio.resampler import AudioResampler
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import AttachmentStream, Stream
+
+from vfilter.encoders import Y4M, fits
+from vfilter.source import is_picture
+
+Action = Literal["copy", "convert", "attach", "drop"]
+
+PCM_LIKE = ("pcm_", "adpcm_", "flac", "alac")
+"""Decoders of sound that is worth keeping without loss."""
+
+LOSSLESS_AUDIO = {"avi": ("pcm_s16le",), "mp4": ("alac", "flac"), "mov": ("alac",)}
+"""Lossless encoders by muxer; all others get FLAC."""
+
+LOSSY_AUDIO = ("aac", "libopus", "libmp3lame")
+TEXT = ("subrip", "mov_text", "webvtt", "ass")
+"""Encoders to try in turn."""
+
+TEXT_DECODERS = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
+
+PICTURE_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+
+TIMECODE = "timecode"
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """What happens to one stream that is not restored; plain values, valid after the file closes.
+
+    index: the stream's number in the input; kind: its type, as PyAV names it.
+    codec: name of the input's codec, or the kind where FFmpeg has no decoder.
+    encoder: name of FFmpeg's encoder where it is converted.
+    reason: why it is converted or dropped, for the user.
+    """
+
+    index: int
+    kind: str
+    codec: str
+    action: Action
+    encoder: str | None = None
+    reason: str = ""
+
+
+def codec_name(stream: Stream) -> str:
+    """The canonical codec name of `stream`, or its type where FFmpeg has no decoder for it."""
+    context = stream.codec_context
+    return str(stream.type) if context is None else str(context.codec.canonical_name)
+
+
+def plan_streams(muxer: str, streams: list[Stream]) -> list[StreamPlan]:
+    """What becomes of each of `streams` in a file of FFmpeg's muxer `muxer`.
+
+    Asked of the muxer itself: a stream is copied if its header can be written.
+    """
+    return [_plan(muxer, stream) for stream in streams]
+
+
+def _plan(muxer: str, stream: Stream) -> StreamPlan:
+    plan = partial(StreamPlan, stream.index, str(stream.type), codec_name(stream))
+    if muxer == Y4M:
+        return plan("drop", reason="y4m holds one video stream alone")
+    if isinstance(stream, AttachmentStream) or (is_picture(stream) and muxer == "matroska"):
+        if muxer == "matroska" and attachment(stream) is not None:
+            return plan("attach")
+        return plan("drop", reason=f"{muxer} holds no attachments")
+    if _is_timecode(stream):
+        return plan("drop")
+    if fits(muxer, lambda trial: copy_stream(trial, stream)):
+        return plan("copy")
+    reason = f"{muxer} can't hold {codec_name(stream)}"
+    for encoder in _encoders(muxer, stream):
+        if fits(muxer, partial(_add_encoder, encoder=encoder, stream=stream)):
+            return plan("convert", encoder, reason)
+    return plan("drop", reason=reason)
+
+
+def _is_timecode(stream: Stream) -> bool:
+    """Whether this is a QuickTime timecode track, which the muxer makes from the metadata."""
+    return stream.type == "data" and TIMECODE in stream.metadata
+
+
+def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:
+    context = stream.codec_context
+    if context is None:
+        return ()
+    if stream.type == "audio":
+        lossless = LOSSLESS_AUDIO.get(muxer, ("flac",))
+        return (*lossless, *LOSSY_AUDIO) if context.name.startswith(PCM_LIKE) else LOSSY_AUDIO
+    if stream.type == "subtitle" and context.name in TEXT_DECODERS:
+        return TEXT
+    return ()
+
+
+def copy_stream(output: OutputContainer, stream: Stream) -> Stream:
+    """Add to `output` a stream that takes the packets of `stream` as they are."""
+    copy = output.add_stream_from_template(stream, opaque=True)
+    describe(copy, stream)
+    return copy
+
+
+def describe(output: Stream, stream: Stream) -> None:
+    """Give `output` the metadata and dispositions of `stream`."""
+    stale = ("encoder", "vendor_id", "bps", "duration", "number_of_", "_statistics")
+    output.metadata.update(
+        {k: v for k, v in stream.metadata.items() if not k.lower().startswith(stale)}
+    )
+    output.disposition = stream.disposition
+
+
+def attachment(stream: Stream) -> tuple[str, str, bytes] | None:
+    """File name, MIME type and bytes of an attachment or of a cover picture."""
+    if isinstance(stream, AttachmentStream):
+        name = stream.metadata.get("filename") or stream.name or "attachment"
+        return name, stream.mimetype or "application/octet-stream", bytes(stream.data)
+    if codec_name(stream) not in PICTURE_TYPES:
+        return None
+    with av.open(stream.container.name) as again:
+        packet = next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
+        return None if packet is None else (*PICTURE_TYPES[codec_name(stream)], bytes(packet))
+
+
+class Converter:
+    """Decodes the packets of one audio or text stream and encodes them for the output."""
+
+    def __init__(self, output: OutputContainer, stream: Stream, encoder: str) -> None:
+        self.input: Any = stream
+        self.output: Any = _add_encoder(output, encoder=encoder, stream=stream)
+        describe(self.output, stream)
+        self._resampler: AudioResampler | None = None
+
+    def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        """The output's packets for one of the input's; None at the end."""
+        if self.input.type == "subtitle":
+            yield from self._text(packet)
+            return
+        for frame in self._decode(packet):
+            yield from self._encode(frame)
+        if packet is None:
+            if self._resampler is not None:
+                yield from self._encode(None)
+            yield from self.output.encode(None)
+
+    def _decode(self, packet: Packet[Any] | None) -> list[Any]:
+        try:
+            return list(self.input.decode(packet))
+        except av.FFmpegError:
+            return []
+
+    def _encode(self, frame: Any) -> Iterator[Packet[Any]]:
+        if self._resampler is None:
+            context = self.output.codec_context
+            context.open(strict=False)
+            self._resampler = AudioResampler(
+                context.format, context.layout, context.rate, frame_size=context.frame_size
+            )
+        for even in self._resampler.resample(frame):
+            yield from self.output.encode(even)
+
+    def _text(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        if packet is None or not packet.size:
+            return
+        subtitle = self.input.codec_context.decode2(packet)
+        if subtitle is None or not len(subtitle):
+            return
+        encoded = self.output.codec_context.encode_subtitle(subtitle)
+        encoded.stream = self.output
+        encoded.pts = encoded.dts = packet.pts
+        encoded.duration = packet.duration
+        encoded.time_base = packet.time_base
+        yield encoded
+
+
+def _add_encoder(output: OutputContainer, *, encoder: str, stream: Any) -> Any:
+    """Add to `output` a stream that `encoder` fills from `stream` decoded."""
+    if stream.type == "subtitle":
+        added: Any = output.add_stream(encoder)
+        added.codec_context.subtitle_header = stream.codec_context.subtitle_header
+        added.time_base = stream.time_base
+        return added
+    context = stream.codec_context
+    rates = av.codec.Codec(encoder, "w").audio_rates
+    rate = context.sample_rate
+    if rates and rate not in rates:
+        rate = min((r for r in rates if r >= rate), default=max(rates))
+    added = output.add_stream(encoder, rate=rate)
+    added.codec_context.layout = context.layout.name
+    if encoder in LOSSY_AUDIO:
+        added.codec_context.bit_rate = 96_000 * context.layout.nb_channels
+    return added

@@ -1,0 +1,224 @@
+"""The catalogue of trained models: find, describe and load `models/<name>/` or a path.
+
+A model is a folder with `weights.safetensors` (float32 tensors named as in `Network.shapes`, and
+metadata that says what they are), `metrics.json` (measured quality) and `README.md` (its card).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from vfilter.errors import ModelError
+from vfilter.networks import NETWORKS, Network
+
+ALIASES = {"l4": "l4-jpeg", "l8": "l8-jpeg"}
+"""Names that let the tool choose the weights; JPEG's are the only ones so far."""
+
+WEIGHTS = "weights.safetensors"
+METRICS = "metrics.json"
+
+OBJECTIVE = "residual"
+"""The objective (paper, section 3) whose networks the restorer runs: they predict the residual."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Model:
+    """A trained network and what its file says about it.
+
+    name: the folder's name, or the file's if it was given by itself.
+    weights: float32 arrays named and shaped as in `network.shapes`, all finite.
+    objective: the training objective (paper, section 3).
+    codec, quality: what it was trained on, the lowest and highest quality on the codec's scale.
+    steps: training steps; commit: Git hash of the training code; version: of the weights.
+        "unknown" where the file doesn't say.
+    folder: where the file lies.
+    """
+
+    name: str
+    network: Network
+    weights: Mapping[str, NDArray[np.float32]] = field(repr=False)
+    objective: str
+    codec: str
+    quality: tuple[int, int]
+    steps: str
+    commit: str
+    version: str
+    folder: Path
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """What `metrics.json` holds; empty if there is none.
+
+        Raises ModelError if it can't be read as JSON.
+        """
+        path = self.folder / METRICS
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} is damaged ({error}): delete it or export again") from error
+        return dict(metrics)
+
+    @cached_property
+    def gain(self) -> dict[str, dict[int, float]]:
+        """IPSNR (paper, section 4) in dB by data set and quality; empty without metrics.
+
+        Raises ModelError if the metrics are damaged.
+        """
+        try:
+            return {
+                dataset: {
+                    int(quality): row["restored"]["psnr"] - row["distorted"]["psnr"]
+                    for quality, row in rows.items()
+                }
+                for dataset, rows in self.metrics.get("results", {}).items()
+            }
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            path = self.folder / METRICS
+            raise ModelError(f"{path} is damaged ({error!r}): delete it or export again") from error
+
+
+def models_folder() -> Path:
+    """The folder of the shipped models: in the installed package, else beside it (checkout)."""
+    package = Path(__file__).resolve().parent
+    installed = package / "models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def catalogue() -> list[Model]:
+    """All shipped models, by name.
+
+    Raises ModelError if one of them is damaged.
+    """
+    return [_read(models_folder() / name / WEIGHTS, name) for name in _shipped()]
+
+
+def load(name_or_path: str | os.PathLike[str]) -> Model:
+    """The model of a name (`l8`, `l8-jpeg`), of a folder, or of a `.safetensors` file.
+
+    A name goes before a path of the same spelling; `./l8` is always a path.
+    Raises ModelError if there is no such model, or if it is damaged or of another network.
+    """
+    name = ALIASES.get(os.fspath(name_or_path), os.fspath(name_or_path))
+    known = _shipped()
+    if name in known:
+        return _read(models_folder() / name / WEIGHTS, name)
+    path = Path(name)
+    if path.is_dir():
+        return _read(path / WEIGHTS, path.resolve().name)
+    if path.suffix == ".safetensors":
+        return _read(path, path.stem)
+    aliases = [alias for alias, target in ALIASES.items() if target in known]
+    raise ModelError(
+        f"unknown model {os.fspath(name_or_path)!r}: name one of "
+        f"{', '.join([*aliases, *known])}, a folder or a .safetensors file"
+    )
+
+
+def _shipped() -> list[str]:
+    return sorted(path.parent.name for path in models_folder().glob(f"*/{WEIGHTS}"))
+
+
+def _read(path: Path, name: str) -> Model:
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}: check the name, or export the model again")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            network = _network(metadata, path)
+            return Model(
+                name=name,
+                network=network,
+                weights=_weights(file, network, path),
+                objective=_objective(metadata, path),
+                codec=_entry(metadata, "codec", path),
+                quality=(
+                    _number(metadata, "quality_min", path),
+                    _number(metadata, "quality_max", path),
+                ),
+                steps=metadata.get("steps", "unknown"),
+                commit=metadata.get("commit", "unknown"),
+                version=metadata.get("version", "unknown"),
+                folder=path.parent,
+            )
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path} is truncated or not a safetensors file ({error}): get the file again"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"{path} can't be read ({error}): check its permissions") from error
+
+
+def _network(metadata: Mapping[str, str], path: Path) -> Network:
+    if "network" not in metadata:
+        raise ModelError(
+            f"{path} does not say which network it is: its metadata must have the key 'network', "
+            f"one of {', '.join(NETWORKS)}"
+        )
+    name = metadata["network"]
+    if name not in NETWORKS:
+        raise ModelError(
+            f"{path} is of the unknown network {name!r}: use a model of {', '.join(NETWORKS)}"
+        )
+    return NETWORKS[name]
+
+
+def _objective(metadata: Mapping[str, str], path: Path) -> str:
+    objective = _entry(metadata, "objective", path)
+    if objective != OBJECTIVE:
+        raise ModelError(
+            f"{path} was trained for the objective {objective!r}: use a model of {OBJECTIVE!r}"
+        )
+    return objective
+
+
+def _entry(metadata: Mapping[str, str], key: str, path: Path) -> str:
+    if key not in metadata:
+        raise ModelError(f"{path} has no {key!r} in its metadata: export the model again")
+    return metadata[key]
+
+
+def _number(metadata: Mapping[str, str], key: str, path: Path) -> int:
+    text = _entry(metadata, key, path)
+    try:
+        return int(text)
+    except ValueError:
+        raise ModelError(
+            f"{path} has {key} {text!r} in its metadata, not an integer: export the model again"
+        ) from None
+
+
+def _weights(file: Any, network: Network, path: Path) -> dict[str, NDArray[np.float32]]:
+    """The tensors of an open safetensors file, each checked against `network` before it is read."""
+    advice = f"use a model made for {network.name}"
+    names = set(file.keys())
+    if missing := network.shapes.keys() - names:
+        raise ModelError(f"{path} lacks the tensors {', '.join(sorted(missing))}: {advice}")
+    if extra := names - network.shapes.keys():
+        raise ModelError(f"{path} has the unknown tensors {', '.join(sorted(extra))}: {advice}")
+    weights = {}
+    for name, shape in network.shapes.items():
+        described = file.get_slice(name)
+        if tuple(described.get_shape()) != shape:
+            raise ModelError(
+                f"{path} has {name} of shape {tuple(described.get_shape())}, not {shape}: {advice}"
+            )
+        if described.get_dtype() != "F32":
+            raise ModelError(
+                f"{path} has {name} as {described.get_dtype()}, not F32: export it as float32"
+            )
+        weights[name] = file.get_tensor(name)
+        if not np.isfinite(weights[name]).all():
+            raise ModelError(f"{path} has NaN or infinity in {name}: train or export it again")
+    return weights
