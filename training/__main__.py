@@ -1,4 +1,4 @@
-"""python -m training train l8-jpeg --data DIR
+"""python -m training train l8-jpeg --data DIR && python -m training export l8-jpeg --data DIR
 
 A run of seconds that shows the loop at work:
 python -m training train l4-jpeg --data DIR --steps 100 --checkpoints /tmp
@@ -13,15 +13,21 @@ from typing import Annotated
 import typer
 
 from training.data import load_folder
+from training.export import SETS, export
 from training.loop import Recipe, train
+from training.reencode import CLIPS, cost_table
 
 RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.3, steps=11000),
-    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.3, steps=10000),
+    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=13000),
+    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=10000),
 }
+
+CHECKPOINTS = Path("training/checkpoints")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+Name = Annotated[str, typer.Argument(help="One of " + ", ".join(RECIPES) + ".")]
+Checkpoints = Annotated[Path, typer.Option(help="Folder of the checkpoints.")]
 Data = Annotated[
     Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
 ]
@@ -34,10 +40,10 @@ def main() -> None:
 
 @app.command("train")
 def train_command(
-    name: Annotated[str, typer.Argument(help="One of " + ", ".join(RECIPES) + ".")],
+    name: Name,
     data: Data,
     steps: Annotated[int | None, typer.Option(help="Steps instead of the recipe's.")] = None,
-    checkpoints: Annotated[Path, typer.Option()] = Path("training/checkpoints"),
+    checkpoints: Checkpoints = CHECKPOINTS,
     bfloat16: Annotated[bool, typer.Option(help="Autocast, for processors that have it.")] = False,
 ) -> None:
     """Train one model, or go on with its checkpoint."""
@@ -47,6 +53,34 @@ def train_command(
     planes = load_folder(data / "BSDS500/train") + load_folder(data / "BSDS500/test")
     validation = load_folder(data / "BSDS500/val")[::10]
     train(recipe, planes, validation, checkpoints / f"{name}.pt", bfloat16=bfloat16)
+
+
+@app.command("export")
+def export_command(
+    name: Name,
+    data: Data,
+    checkpoints: Checkpoints = CHECKPOINTS,
+    models: Annotated[Path, typer.Option(help="Folder of the exported models.")] = Path("models"),
+) -> None:
+    """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
+    sets = {
+        dataset: (load_folder(data / folder), qualities)
+        for dataset, (folder, qualities) in SETS.items()
+    }
+    export(name, checkpoints / f"{name}.pt", models, sets)
+
+
+@app.command("reencode")
+def reencode_command(
+    data: Data,
+    model: Annotated[str, typer.Option(help="Model that restores.")] = "l8",
+    encoder: Annotated[str, typer.Option(help="FFmpeg's name of the encoder.")] = "libx264",
+    frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 10,
+) -> None:
+    """Measure what encoding the restored frames of DIR/clips costs, by constant rate factor."""
+    clips = [data / "clips" / f"{name}.mkv" for name in CLIPS]
+    for row in cost_table(clips, model, encoder, frames):
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -48,10 +47,6 @@ def psnr_gain(module: TorchNetwork, planes: Sequence[Luma], quality: int) -> flo
         objective=OBJECTIVE,
         codec="jpeg",
         quality=(quality, quality),
-        steps="unknown",
-        commit="unknown",
-        version="unknown",
-        folder=Path(),
     )
     gains = []
     with Restorer(model, device="cpu", precision="fp32") as restore:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +22,13 @@ from vfilter.torch_module import TorchNetwork
 EMA = 0.999
 """Decay per step of the averaged weights, which are what is evaluated and shipped."""
 
+FINEST = 95
+"""Highest JPEG quality that training shows a network."""
+
+BALANCE = 0.25
+"""Power by which crops of finer quality weigh more: 0 is plain squared error, which they hardly
+move; with 0.5 quality 10 fell behind (training/LOG.md)."""
+
 LOG_EVERY = 50
 """Steps between two lines of the log."""
 
@@ -30,8 +37,8 @@ LOG_EVERY = 50
 class Recipe:
     """All that a run depends on besides its images.
 
-    qualities: lowest and highest JPEG quality of the main range, sampled uniformly.
-    fine: share of the crops compressed above that range, up to quality 95, so that the
+    qualities: lowest and highest JPEG quality of the main range (`sample_quality`).
+    fine: share of the crops compressed above that range, up to `FINEST`, so that the
         network learns to leave good sources alone.
     crop: side of the training crops in pixels; batch: crops per step.
     rate: peak learning rate, held until the last `decay` share of `steps`, then falling
@@ -47,7 +54,7 @@ class Recipe:
     batch: int = 8
     rate: float = 5e-4
     warmup: int = 200
-    decay: float = 0.35
+    decay: float = 0.4
     clip: float = 0.01
     weight_decay: float = 1e-4
     seed: int = 0
@@ -86,27 +93,35 @@ def sample_batch(
     weight of each crop's squared error, (N, 1, 1, 1) float32.
     """
     rng = np.random.default_rng((recipe.seed, step))
-    low, high = recipe.qualities
+    low, _ = recipe.qualities
     distorted, clean, weights = [], [], []
     for _ in range(recipe.batch):
         crop = random_crop(planes, recipe.crop, rng)
-        if rng.random() < recipe.fine:
-            quality = int(rng.integers(high + 1, 96))
-        else:
-            quality = int(rng.integers(low, high + 1))
+        quality = sample_quality(recipe, rng)
         clean.append(crop)
         distorted.append(jpeg(crop, quality))
-        weights.append((table_scale(low) / table_scale(quality)) ** 0.5)
+        weights.append((table_scale(low) / table_scale(quality)) ** BALANCE)
     to_tensor = lambda crops: torch.from_numpy(np.stack(crops)[:, None]).float() / 255 - 0.5  # noqa: E731
     weight = torch.tensor(weights, dtype=torch.float32).view(-1, 1, 1, 1)
     return to_tensor(distorted), to_tensor(clean), weight
 
 
+def sample_quality(recipe: Recipe, rng: np.random.Generator) -> int:
+    """A JPEG quality of the main range, as many per octave, or by `recipe.fine` above it.
+
+    Low qualities differ more from step to step and are the harder ones to restore.
+    """
+    low, high = recipe.qualities
+    if rng.random() < recipe.fine:
+        return int(rng.integers(high + 1, FINEST + 1))
+    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
 def table_scale(quality: int) -> float:
     """Percentage by which libjpeg scales its standard tables at `quality` (jpeg_quality_scaling).
 
-    The squared error of a JPEG grows about as this scale; the loss is weighted by the inverse
-    root, so that fine qualities count without ruling.
+    The squared error of a JPEG grows about as this scale; the loss is weighted by a small
+    negative power of it (`BALANCE`), so that fine qualities count without ruling.
     """
     return 5000 / quality if quality < 50 else max(200 - 2 * quality, 1)
 
@@ -142,7 +157,7 @@ class Run:
             },
             temporary,
         )
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same network.

@@ -32,6 +32,12 @@ def luma_table(jpeg: bytes) -> NDArray[np.int64] | None:
     return table if table.size == 64 and table.min() > 0 else None
 
 
+def jpeg_quality(jpeg: bytes) -> int | None:
+    """The nearest IJG quality of a JPEG image, 1 to 100, None if its table can't be read."""
+    table = luma_table(jpeg)
+    return None if table is None else nearest_quality(table)
+
+
 def nearest_quality(table: NDArray[np.int64]) -> int:
     """The quality of the IJG scale, 1 to 100, whose luma table is nearest to `table`.
 

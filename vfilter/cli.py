@@ -51,7 +51,9 @@ class CommandOrFiles(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Leave the main command's name out of its usage line."""
         name, command, rest = super().resolve_command(ctx, args)
-        return "" if name == RESTORE else name, command, rest
+        if name == RESTORE:
+            ctx.info_name, name = "", ctx.info_name
+        return name, command, rest
 
 
 app = typer.Typer(

@@ -12,14 +12,17 @@ from typing import Any
 
 import av
 from av.codec import Codec
-from av.codec.codec import find_best_pix_fmt_of_list
+from av.codec.codec import PixFmtLoss, find_best_pix_fmt_of_list
 from av.container import OutputContainer
+from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
 from vfilter.errors import OutputError
+from vfilter.hdr import PARAMETERS, has_hdr, with_hdr
 from vfilter.luma import planar_name
+from vfilter.source import side_data
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "vp9": "libvpx-vp9"} | {
     "av1": "libsvtav1"
@@ -27,20 +30,26 @@ ENCODERS = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "vp9": "lib
 """Encoder for each name of a codec that people type; other names go to FFmpeg as they are."""
 
 LOSSY = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1")
-LOSSY_MOV = ("libx264", "libx265", "mjpeg", "mpeg4")
-LOSSY_WEBM = ("libvpx-vp9", "libsvtav1")
+LOSSY_BY_MUXER = {
+    "mov": ("libx264", "libx265", "mjpeg", "mpeg4"),
+    "webm": ("libvpx-vp9", "libsvtav1"),
+    "mpegts": ("libx264", "libx265"),
+}
 LOSSLESS = {
     "matroska": ("ffv1",),
     "avi": ("ffv1",),
     "mp4": ("libx264", "ffv1"),
     "mov": ("libx264",),
     "webm": ("libvpx-vp9",),
+    "mpegts": ("libx264",),
 }
 WITH_ALPHA = ("libvpx-vp9", "ffv1")
 """Encoders in order of preference, by what is asked of them and by muxer."""
 
-CRF = {"libx264": "14", "libx265": "14", "libvpx-vp9": "12", "libsvtav1": "14"}
-"""Default constant rate factors; that of libx264 is measured (see the README), the others near."""
+WITH_CRF = ("libx264", "libx265", "libvpx-vp9", "libsvtav1")
+
+USUAL_CRF = 10.0
+"""Constant rate factor where the quality of the source is unknown: costs 0.1 dB at 36 dB."""
 
 FINEST_QSCALE = {"flags": "+qscale", "global_quality": str(2 * 118)}
 """Quantizer 2 of MPEG-4 Part 2 and MJPEG, in FFmpeg's lambda units (FF_QP2LAMBDA = 118)."""
@@ -57,6 +66,19 @@ LOSSLESS_OPTIONS = {
 }
 
 Y4M = "yuv4mpegpipe"
+
+MARKING_FIELDS = ("libx264", "ffv1", "mpeg2video", "mpeg4", "wrapped_avframe")
+"""Encoders that mark interlaced frames."""
+
+TURNING = ("mp4", "mov", "matroska", "webm")
+"""Muxers that hold a rotation."""
+
+IN_MPEGTS = {
+    *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac"),
+    *("mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m"),
+    *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "data"),
+}
+"""Codecs that MPEG-TS has a name for; FFmpeg writes any other as bytes that no reader knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,22 +106,27 @@ def choose_encoding(
     pix_fmt: str | None = None,
     lossless: bool = False,
     options: Mapping[str, str] | None = None,
+    jpeg_quality: int | None = None,
 ) -> Encoding:
     """The encoding of a stream of frames like `frame` for FFmpeg's muxer `muxer`.
 
+    jpeg_quality: nearest IJG quality of the source if that is known, for the default `crf`.
     Raises OutputError if no encoder of that container can keep what the frame has.
     """
     given = dict(options or {})
     wanted = pix_fmt or planar_name(frame.format)
     names = (ENCODERS.get(codec, codec),) if codec else _candidates(muxer, frame, lossless)
     for name in names:
-        target = _pixel_format(name, wanted, free=pix_fmt is None)
+        target = _pixel_format(name, wanted, free=pix_fmt is None, lossless=lossless)
         if target is None or not _keeps_size(name, target, frame):
             continue
-        settings = _settings(name, muxer, crf, preset, lossless) | given
+        if not holds(muxer, Codec(name, "w").canonical_name):
+            continue
+        settings = with_hdr(_settings(name, muxer, crf, preset, lossless) | given, name, frame)
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target, options=settings)
         if fits(muxer, add):
             notes = _notes(name, target, names[0], wanted, frame, lossless)
+            notes += _losses(muxer, name, frame)
             return Encoding(
                 codec=name,
                 pix_fmt=target,
@@ -120,6 +147,11 @@ def choose_encoding(
     )
 
 
+def holds(muxer: str, codec: str) -> bool:
+    """Whether readers of files by `muxer` know the codec, where the muxer itself won't say."""
+    return muxer != "mpegts" or codec in IN_MPEGTS
+
+
 def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     """Whether `muxer` takes the stream that `add` makes: asked of it by writing a header."""
     trial = av.open(io.BytesIO(), "w", format=muxer, options=muxer_options(muxer))
@@ -133,19 +165,36 @@ def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     return True
 
 
+def transparent_crf(jpeg_quality: int | None) -> float:
+    """The constant rate factor at which x264 costs the restored luma less than 0.1 dB of PSNR.
+
+    The better the source, the less room there is: measured by `python -m training reencode`
+    at JPEG quality 20, 40, 60 and 80, where 14, 14, 9 and 4 did.
+    """
+    if jpeg_quality is None:
+        return USUAL_CRF
+    return min(12.0, max(2.0, 14 - (jpeg_quality - 40) / 4))
+
+
 def muxer_options(muxer: str) -> dict[str, str]:
-    """The options a muxer needs to take all that it can."""
-    return {"strict": "-1"} if muxer == Y4M else {"strict": "-2"} if muxer == "mp4" else {}
+    """The options a muxer needs to take all that it can.
+
+    AVI's times are whole frames: sound that begins before 0 must not shift the pictures.
+    """
+    options = {Y4M: {"strict": "-1"}, "mp4": {"strict": "-2"}}
+    return options.get(muxer, {"avoid_negative_ts": "disabled"} if muxer == "avi" else {})
 
 
 def _candidates(muxer: str, frame: VideoFrame, lossless: bool) -> tuple[str, ...]:
     if muxer == Y4M:
         return ("wrapped_avframe",)
+    if lossless and muxer == "matroska" and has_hdr(frame):
+        return ("libx264", "ffv1")  # FFV1 has no place for the metadata
     if lossless:
         return LOSSLESS.get(muxer, ("libx264", "ffv1"))
     if has_alpha(frame.format):
         return WITH_ALPHA if muxer in ("webm", "matroska") else ("ffv1",)
-    return {"webm": LOSSY_WEBM, "mov": LOSSY_MOV}.get(muxer, LOSSY)
+    return LOSSY_BY_MUXER.get(muxer, LOSSY)
 
 
 def has_alpha(pixel_format: VideoFormat) -> bool:
@@ -153,8 +202,11 @@ def has_alpha(pixel_format: VideoFormat) -> bool:
     return any(part.is_alpha for part in pixel_format.components)
 
 
-def _pixel_format(encoder: str, wanted: str, *, free: bool) -> str | None:
-    """What `encoder` is given for frames of `wanted`: the same, or for RGB its nearest; or None."""
+def _pixel_format(encoder: str, wanted: str, *, free: bool, lossless: bool) -> str | None:
+    """What `encoder` is given for frames of `wanted`: the same, or for RGB its nearest; or None.
+
+    The nearest may be YUV, unless `lossless`; it loses neither depth nor resolution.
+    """
     try:
         formats = Codec(encoder, "w").video_formats or []
     except ValueError as error:
@@ -163,13 +215,15 @@ def _pixel_format(encoder: str, wanted: str, *, free: bool) -> str | None:
         ) from error
     names = [f.name for f in formats]
     source = VideoFormat(wanted)
-    if not names and source.is_rgb:
-        return "yuv444p"
+    if not names and source.is_rgb and not lossless:
+        depth = source.components[0].bits
+        return "yuv444p" if depth == 8 else f"yuv444p{depth}le"
     if not names or wanted in names:
         return wanted
-    if free and (source.is_rgb or source.has_palette):
-        best, _ = find_best_pix_fmt_of_list(names, wanted)
-        return None if best is None else best.name
+    if free and source.is_rgb:
+        best, loss = find_best_pix_fmt_of_list(names, wanted)
+        allowed = PixFmtLoss.NONE if lossless else PixFmtLoss.COLORSPACE
+        return best.name if best is not None and not loss & ~allowed else None
     return None
 
 
@@ -182,13 +236,13 @@ def _keeps_size(encoder: str, pix_fmt: str, frame: VideoFrame) -> bool:
 
 
 def _settings(
-    encoder: str, muxer: str, crf: float | None, preset: str | None, lossless: bool
+    encoder: str, muxer: str, crf: float, preset: str | None, lossless: bool
 ) -> dict[str, str]:
     settings: dict[str, str] = {}
     if lossless:
         settings |= LOSSLESS_OPTIONS.get(encoder, {})
-    elif crf is not None or encoder in CRF:
-        settings["crf"] = CRF.get(encoder, "") if crf is None else f"{crf:g}"
+    elif encoder in WITH_CRF:
+        settings["crf"] = f"{crf:g}"
         if encoder == "libvpx-vp9":
             settings["b"] = "0"
     if encoder == "libvpx-vp9":
@@ -232,3 +286,15 @@ def _notes(
     if target != wanted:
         notes.append(f"{wanted} becomes {target}, the nearest that {encoder} takes")
     return tuple(notes)
+
+
+def _losses(muxer: str, encoder: str, frame: VideoFrame) -> tuple[str, ...]:
+    """What else the frames say that neither the encoder nor the container can."""
+    full = frame.color_range == ColorRange.JPEG and not frame.format.is_rgb
+    losses = {
+        "which lines are which field": frame.interlaced_frame and encoder not in MARKING_FIELDS,
+        "HDR metadata": has_hdr(frame) and encoder not in PARAMETERS,
+        "rotation": side_data(frame, Type.DISPLAYMATRIX) is not None and muxer not in TURNING,
+        "that the range is full": full and muxer == "avi" and encoder == "ffv1",
+    }
+    return tuple(f"{encoder} in {muxer} can't tell {name}" for name, lost in losses.items() if lost)

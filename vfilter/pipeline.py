@@ -185,6 +185,7 @@ def plan_video(
         pix_fmt=pix_fmt,
         lossless=lossless,
         options=encoder_options,
+        jpeg_quality=source.jpeg_quality,
     )
     return Plan(
         video=source.video.index,

@@ -6,11 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import luma_table, nearest_quality
+from vfilter.bitstream import jpeg_quality
 from vfilter.source import is_picture, main_video, open_input
 from vfilter.streams import codec_name
 
@@ -47,12 +46,8 @@ def probe(path: str | Path) -> dict[str, Any]:
 def jpeg_qualities(stream: VideoStream) -> list[int]:
     """Nearest IJG quality of each of the first packets of an MJPEG stream, 1 to 100."""
     packets: Any = stream.container.demux(stream)  # type: ignore[attr-defined]
-    tables = (luma_table(bytes(p)) for p in islice(packets, SAMPLED_PACKETS) if _filled(p))
-    return [nearest_quality(table) for table in tables if table is not None]
-
-
-def _filled(packet: Packet[Any]) -> bool:
-    return packet.size > 0
+    found = (jpeg_quality(bytes(packet)) for packet in islice(packets, SAMPLED_PACKETS))
+    return [quality for quality in found if quality is not None]
 
 
 def _stream(stream: Any, *, restored: bool) -> dict[str, Any]:

@@ -23,7 +23,14 @@ from av.video.frame import PictureType, VideoFrame
 from vfilter.encoders import Y4M, Encoding, muxer_options
 from vfilter.errors import OutputError
 from vfilter.luma import planar
-from vfilter.source import STANDARD_STREAM, Source, is_picture, reformatted
+from vfilter.source import (
+    STANDARD_STREAM,
+    Source,
+    is_picture,
+    pts_of,
+    reformatted,
+    side_data,
+)
 from vfilter.streams import Converter, StreamPlan, attachment, copy_stream, describe
 
 ITUNES = {
@@ -36,6 +43,9 @@ ITUNES = {
 
 OF_THE_FILE = {"compatible_brands", "major_brand", "minor_version", "encoder", "duration"}
 """Metadata that describes the input's container and not what it holds."""
+
+COUNTING = ("avi", Y4M)
+"""Muxers of containers that tell times by counting frames."""
 
 AVI_RATE = 240
 """Most frames per second of an AVI, whose times are multiples of one frame."""
@@ -61,6 +71,7 @@ class Sink:
         self._encoding = encoding
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
+        self._places = 0
         self.container = self._open()
         try:
             self.video = self._add_video()
@@ -86,14 +97,14 @@ class Sink:
         if error is None:
             self._finish()
         else:
-            self._abandon()
-            if isinstance(error, (av.FFmpegError, OSError)):
-                raise OutputError(f"{self.path}: can't be written ({_reason(error)})") from error
+            self._fail(error)
 
     def write(self, frame: VideoFrame) -> None:
         """Encode one frame of the restored stream, with its pts."""
         frame = encodable(frame, self._encoding.pix_fmt)
         frame.pict_type = PictureType.NONE
+        if self.muxer in COUNTING:
+            self._place(frame)
         self.container.mux(self.video.encode(frame))
 
     def copy(self, packet: Packet[Any]) -> None:
@@ -127,16 +138,15 @@ class Sink:
         context.pix_fmt = encoding.pix_fmt
         context.time_base = self._time_base()
         context.flags |= Flags.frame_duration
-        if source.video.sample_aspect_ratio:
-            context.sample_aspect_ratio = source.video.sample_aspect_ratio
+        if source.sample_aspect_ratio:
+            context.sample_aspect_ratio = source.sample_aspect_ratio
         for tag in ("color_primaries", "color_trc"):
             setattr(context, tag, getattr(first, tag))
         given = encodable(first, encoding.pix_fmt)
         context.color_range, context.colorspace = given.color_range, given.colorspace
+        context.field_order = source.video.codec_context.field_order
         if first.interlaced_frame:
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
-        if encoding.codec == "libx264":
-            _x264_hdr(context, first)
         describe(stream, source.video)
         matrix = side_data(first, Type.DISPLAYMATRIX)
         if matrix is not None:
@@ -145,11 +155,24 @@ class Sink:
 
     def _time_base(self) -> Fraction:
         """The source's; one frame where the container counts in frames."""
-        if self.muxer in ("avi", Y4M):
+        if self.muxer in COUNTING:
             finest = self._source.video.base_rate or self._source.rate
             rate = max(self._source.rate, min(finest, Fraction(AVI_RATE)))
             return 1 / (rate if self.muxer == "avi" else self._source.rate)
         return self._source.time_base
+
+    def _place(self, frame: VideoFrame) -> None:
+        """Give `frame` its time in a container that counts frames: in AVI the nearest free place.
+
+        A first frame less than one place late is at 0: AVI would repeat it.
+        """
+        unit = self._time_base()
+        place = self._places
+        if self.muxer == "avi":
+            nearest = round(pts_of(frame) * self._source.time_base / unit)
+            place = 0 if place == 0 and nearest == 1 else max(place, nearest)
+        frame.pts, frame.time_base = place, unit
+        self._places = place + 1
 
     def _add_others(self, plans: Sequence[StreamPlan]) -> None:
         for plan in plans:
@@ -168,7 +191,7 @@ class Sink:
         self.container.metadata.update(
             {k: v for k, v in source.metadata.items() if k.lower() not in OF_THE_FILE}
         )
-        chapters = source.chapters()
+        chapters = self._source.chapters()
         if chapters:
             self.container.set_chapters(chapters)
 
@@ -181,8 +204,14 @@ class Sink:
             self.container.close()
             if self._part is not None:
                 self._part.replace(self.path)
-        except (av.FFmpegError, OSError) as error:
-            self._abandon()
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: BaseException) -> None:
+        """Leave nothing behind; raise OutputError if `error` is one of writing."""
+        self._abandon()
+        if isinstance(error, (av.FFmpegError, OSError)):
             raise OutputError(f"{self.path}: can't be written ({_reason(error)})") from error
 
     def _abandon(self) -> None:
@@ -224,39 +253,6 @@ def part_of(path: Path) -> Path:
 
 def _itunes(source: Source) -> bool:
     return {key.lower() for key in source.container.metadata} <= ITUNES
-
-
-def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
-    """The bytes of a frame's side data of one kind, None if it has none."""
-    held: Any = frame.side_data
-    found = held.get(kind)
-    return None if found is None else bytes(found)
-
-
-def _x264_hdr(context: Any, first: VideoFrame) -> None:
-    """Hand the first frame's HDR10 static metadata to x264.
-
-    Mastering display: SMPTE ST 2086 in steps of 0.00002 and 0.0001 cd/m2 (ITU-T H.265, D.3.28);
-    content light level: CTA-861.3. FFmpeg holds them as AVMasteringDisplayMetadata (ten
-    rationals, two flags) and AVContentLightMetadata (two unsigned).
-    """
-    settings = []
-    display = side_data(first, Type.MASTERING_DISPLAY_METADATA)
-    if display is not None:
-        values = struct.unpack_from("=22i", display)
-        ratios = [Fraction(n, d or 1) for n, d in zip(values[:20:2], values[1:20:2], strict=True)]
-        red, green, blue, white = (
-            f"({round(ratios[i] * 50000)},{round(ratios[i + 1] * 50000)})" for i in (0, 2, 4, 6)
-        )
-        low, high = round(ratios[8] * 10000), round(ratios[9] * 10000)
-        settings.append(f"mastering-display=G{green}B{blue}R{red}WP{white}L({high},{low})")
-    light = side_data(first, Type.CONTENT_LIGHT_LEVEL)
-    if light is not None:
-        most, average = struct.unpack_from("=2I", light)
-        settings.append(f"cll={most},{average}")
-    if settings:
-        given = context.options.get("x264-params")
-        context.options["x264-params"] = ":".join(([given] if given else []) + settings)
 
 
 def _reason(error: BaseException) -> str:

@@ -11,14 +11,18 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import Type
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
+from vfilter.bitstream import jpeg_quality
 from vfilter.errors import InputError
 from vfilter.luma import SD_HEIGHT
 
@@ -27,6 +31,9 @@ STANDARD_STREAM = "-"
 
 INDEXED = ("mov,mp4", "matroska", "avi")
 """Demuxers that seek by an index, and so land exactly on a key frame."""
+
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""The decoders that give alpha too, by the names of those that don't."""
 
 SLACK = Fraction(2)
 """Seconds that streams of one file may be interleaved apart (muxers aim at 1 or less)."""
@@ -40,11 +47,13 @@ class Source:
 
     Frames come in order of presentation with strictly increasing pts in `video.time_base`;
     frames and packets are shifted together so that the earliest stream starts at 0 or later.
-    Pixel format and size of all frames are those of the first.
+    Pixel format and size of all frames are those of the first. Meanwhile it counts what it met:
+    `damaged`, `repaired` (times) and `resized`; `jpeg_quality` is that of the first MJPEG packet.
 
     start, duration: the range to read, in seconds from the beginning of the file.
     frames: the most frames to read.
-    Raises InputError if the file can't be read or no frame of it decoded.
+    Raises InputError if the file can't be read or no frame of it decoded, ValueError for a range
+    that can hold none.
     """
 
     def __init__(
@@ -55,19 +64,23 @@ class Source:
         duration: float | None = None,
         frames: int | None = None,
     ) -> None:
+        _check_range(start, duration, frames)
         self.name = str(path)
         self.container = open_input(path)
         try:
             self.video = main_video(self.container, self.name)
-            self.video.thread_type = "AUTO"
+            self._decoder = decoder_of(self.video)
+            self._decoder.thread_type = "AUTO"
             self.others = [s for s in self.container.streams if s.index != self.video.index]
             self.damaged = 0
             self.repaired = 0
             self.resized = 0
+            self.jpeg_quality: int | None = None
             self._origin = self._earliest()
             self._start = Fraction(start) if start else None
             self._end = None if duration is None else Fraction(start or 0) + Fraction(duration)
             self._limit = frames
+            self._cut = Fraction(0)
             self._seek()
             self._items = self._ranged() if self._has_range else self._all()
             self._ahead: deque[VideoFrame | Packet[Any]] = deque()
@@ -117,6 +130,28 @@ class Source:
         return count if self._limit is None else min(count, self._limit)
 
     @property
+    def sample_aspect_ratio(self) -> Fraction | None:
+        """Width by height of a pixel as the container says it, else the decoder; None if neither."""
+        return self.video.sample_aspect_ratio or self._decoder.sample_aspect_ratio or None
+
+    def chapters(self) -> list[Any]:
+        """The chapters in the range, shifted like the frames, as PyAV takes them."""
+        end = self._end
+        if self._limit is not None:
+            last = self._cut + self._limit / self.rate
+            end = last if end is None else min(end, last)
+        shifted = []
+        for chapter in self.container.chapters():
+            base = chapter["time_base"] or Fraction(1)
+            times = (chapter[side] * base - self._origin for side in ("start", "end"))
+            start, stop = (max(t if end is None else min(t, end), self._cut) for t in times)
+            if start < stop or not self._has_range:
+                ticks = {"start": round((start - self._cut) / base)}
+                ticks["end"] = round((stop - self._cut) / base)
+                shifted.append({**chapter, **ticks})
+        return shifted
+
+    @property
     def _has_range(self) -> bool:
         return not (self._start is None and self._end is None and self._limit is None)
 
@@ -153,6 +188,8 @@ class Source:
                     shift(packet, self._origin)
                     yield packet
                 continue
+            if self.video.codec_context.name == "mjpeg" and self.jpeg_quality is None:
+                self.jpeg_quality = jpeg_quality(bytes(packet))
             for frame in self._decode(packet):
                 self._stamp(frame, last)
                 frame = self._like(frame, last)
@@ -166,11 +203,13 @@ class Source:
         number of frames bounds it too.
         """
         waiting: deque[Packet[Any]] = deque()
-        origin: Fraction | None = None
         start, end = self._start or Fraction(0), self._end
         count = 0
         for item in self._all():
             if isinstance(item, Packet):
+                if is_picture(item.stream):
+                    yield item
+                    continue
                 if end is not None and _beyond(item, end + SLACK):
                     break
                 waiting.append(item)
@@ -180,16 +219,17 @@ class Source:
                 if time >= end + SLACK or not self.container.streams.audio:
                     break
             elif time >= start:
-                origin = time if origin is None else origin
+                self._cut = time if count == 0 else self._cut
                 count += 1
                 until = time + self.time_base * item.duration
                 if count == self._limit:
                     end = until
-                item.pts = pts_of(item) - round(origin / self.time_base)
+                item.pts = pts_of(item) - round(self._cut / self.time_base)
                 yield item
-                yield from _due(waiting, origin, None if end is None and not self._limit else until)
-        if origin is not None:
-            yield from _due(waiting, origin, end)
+                bounded = end is not None or self._limit is not None
+                yield from _due(waiting, self._cut, until if bounded else None)
+        if count:
+            yield from _due(waiting, self._cut, end)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """All packets; damage of the container ends them as the end of the file would."""
@@ -200,7 +240,7 @@ class Source:
 
     def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
         try:
-            frames: list[VideoFrame] = packet.decode()
+            frames: list[VideoFrame] = self._decoder.decode(packet)
         except av.FFmpegError:
             self.damaged += 1
             return []
@@ -309,6 +349,14 @@ def main_video(container: InputContainer, name: str) -> VideoStream:
     return max(videos, key=score)
 
 
+def decoder_of(video: VideoStream) -> VideoCodecContext:
+    """The decoder of `video`: FFmpeg's own, or libvpx for alpha, which the own one leaves out."""
+    decoder: Any = video.codec_context
+    if video.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+        decoder = CodecContext.create(WITH_ALPHA[decoder.name], "r")
+    return decoder  # type: ignore[no-any-return]
+
+
 def pts_of(frame: VideoFrame) -> int:
     """The pts of a frame that a Source has stamped.
 
@@ -317,6 +365,13 @@ def pts_of(frame: VideoFrame) -> int:
     if frame.pts is None:
         raise ValueError("the frame has no pts")
     return frame.pts
+
+
+def side_data(frame: VideoFrame, kind: Type) -> bytes | None:
+    """The bytes of a frame's side data of one kind, None if it has none."""
+    held: Any = frame.side_data
+    found = held.get(kind)
+    return None if found is None else bytes(found)
 
 
 def is_picture(stream: Stream) -> bool:
@@ -339,6 +394,15 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
     return None if ticks is None else ticks * packet.time_base
 
 
+def _check_range(start: float | None, duration: float | None, frames: int | None) -> None:
+    if start is not None and start < 0:
+        raise ValueError(f"start must be 0 seconds or more, got {start}")
+    if duration is not None and duration <= 0:
+        raise ValueError(f"duration must be more than 0 seconds, got {duration}")
+    if frames is not None and frames < 1:
+        raise ValueError(f"frames must be 1 or more, got {frames}")
+
+
 def _beyond(packet: Packet[Any], end: Fraction) -> bool:
     """Whether `packet` is audio from after `end`."""
     time = packet_time(packet)
@@ -352,9 +416,9 @@ def _due(
     for _ in range(len(waiting)):
         packet = waiting.popleft()
         time = packet_time(packet)
-        if time is None or (until is not None and time >= until):
+        if time is not None and until is not None and time >= until:
             waiting.append(packet)
-        elif time >= origin:
+        elif time is not None and time >= origin:
             shift(packet, origin)
             yield packet
 

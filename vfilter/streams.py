@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import av
 from av.audio.resampler import AudioResampler
+from av.codec import Codec
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import AttachmentStream, Stream
+from av.stream import AttachmentStream, Discard, Stream
 
-from vfilter.encoders import Y4M, fits
+from vfilter.encoders import Y4M, fits, holds
 from vfilter.source import is_picture
 
 Action = Literal["copy", "convert", "attach", "drop"]
@@ -25,6 +26,9 @@ LOSSLESS_AUDIO = {"avi": ("pcm_s16le",), "mp4": ("alac", "flac"), "mov": ("alac"
 """Lossless encoders by muxer; all others get FLAC."""
 
 LOSSY_AUDIO = ("aac", "libopus", "libmp3lame")
+LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
+"""What unnamed channels are taken for, as FFmpeg does."""
+
 TEXT = ("subrip", "mov_text", "webvtt", "ass")
 """Encoders to try in turn."""
 
@@ -33,6 +37,9 @@ TEXT_DECODERS = {"subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"}
 PICTURE_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 TIMECODE = "timecode"
+
+COVERLESS = ("mov", "3gp", "3g2")
+"""Muxers that take a cover picture and leave it out of the file."""
 
 
 @dataclass(frozen=True)
@@ -75,20 +82,27 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
         if muxer == "matroska" and attachment(stream) is not None:
             return plan("attach")
         return plan("drop", reason=f"{muxer} holds no attachments")
-    if _is_timecode(stream):
+    if is_picture(stream) and muxer in COVERLESS:
+        return plan("drop", reason=f"{muxer} holds no cover pictures")
+    if _is_made_by_muxers(stream):
         return plan("drop")
-    if fits(muxer, lambda trial: copy_stream(trial, stream)):
+    if holds(muxer, codec_name(stream)) and fits(muxer, lambda trial: copy_stream(trial, stream)):
         return plan("copy")
     reason = f"{muxer} can't hold {codec_name(stream)}"
     for encoder in _encoders(muxer, stream):
-        if fits(muxer, partial(_add_encoder, encoder=encoder, stream=stream)):
+        known = holds(muxer, Codec(encoder, "w").canonical_name)
+        if known and fits(muxer, partial(_add_encoder, encoder=encoder, stream=stream)):
             return plan("convert", encoder, reason)
     return plan("drop", reason=reason)
 
 
-def _is_timecode(stream: Stream) -> bool:
-    """Whether this is a QuickTime timecode track, which the muxer makes from the metadata."""
-    return stream.type == "data" and TIMECODE in stream.metadata
+def _is_made_by_muxers(stream: Stream) -> bool:
+    """Whether this is a QuickTime track of timecode or of chapter titles (which FFmpeg discards).
+
+    Muxers make them anew, from the metadata and the chapters.
+    """
+    made = TIMECODE in stream.metadata or stream.discard == Discard.all
+    return stream.type == "data" and made
 
 
 def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:
@@ -120,13 +134,17 @@ def describe(output: Stream, stream: Stream) -> None:
 
 
 def attachment(stream: Stream) -> tuple[str, str, bytes] | None:
-    """File name, MIME type and bytes of an attachment or of a cover picture."""
+    """File name, MIME type and bytes of an attachment or of a cover picture.
+
+    None for a picture that is neither JPEG nor PNG, or of a pipe, which can't be read twice.
+    """
     if isinstance(stream, AttachmentStream):
         name = stream.metadata.get("filename") or stream.name or "attachment"
         return name, stream.mimetype or "application/octet-stream", bytes(stream.data)
-    if codec_name(stream) not in PICTURE_TYPES:
+    file = stream.container.name
+    if codec_name(stream) not in PICTURE_TYPES or not file.startswith("file:"):
         return None
-    with av.open(stream.container.name) as again:
+    with av.open(file, metadata_errors="replace") as again:
         packet = next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
         return None if packet is None else (*PICTURE_TYPES[codec_name(stream)], bytes(packet))
 
@@ -185,17 +203,20 @@ class Converter:
 def _add_encoder(output: OutputContainer, *, encoder: str, stream: Any) -> Any:
     """Add to `output` a stream that `encoder` fills from `stream` decoded."""
     if stream.type == "subtitle":
+        stream.codec_context.open(strict=False)  # the decoder makes the header of styles
         added: Any = output.add_stream(encoder)
         added.codec_context.subtitle_header = stream.codec_context.subtitle_header
         added.time_base = stream.time_base
         return added
     context = stream.codec_context
-    rates = av.codec.Codec(encoder, "w").audio_rates
+    rates = Codec(encoder, "w").audio_rates
     rate = context.sample_rate
     if rates and rate not in rates:
         rate = min((r for r in rates if r >= rate), default=max(rates))
     added = output.add_stream(encoder, rate=rate)
-    added.codec_context.layout = context.layout.name
+    channels = context.layout.nb_channels
+    unnamed = context.layout.name == f"{channels} channels"
+    added.codec_context.layout = LAYOUTS.get(channels) if unnamed else context.layout.name
     if encoder in LOSSY_AUDIO:
-        added.codec_context.bit_rate = 96_000 * context.layout.nb_channels
+        added.codec_context.bit_rate = 96_000 * channels
     return added

@@ -41,7 +41,7 @@ class Model:
     codec, quality: what it was trained on, the lowest and highest quality on the codec's scale.
     steps: training steps; commit: Git hash of the training code; version: of the weights.
         "unknown" where the file doesn't say.
-    folder: where the file lies.
+    folder: where the file lies; None for a model that was never in a file.
     """
 
     name: str
@@ -50,10 +50,10 @@ class Model:
     objective: str
     codec: str
     quality: tuple[int, int]
-    steps: str
-    commit: str
-    version: str
-    folder: Path
+    steps: str = "unknown"
+    commit: str = "unknown"
+    version: str = "unknown"
+    folder: Path | None = None
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -61,6 +61,8 @@ class Model:
 
         Raises ModelError if it can't be read as JSON.
         """
+        if self.folder is None:
+            return {}
         path = self.folder / METRICS
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
@@ -85,8 +87,10 @@ class Model:
                 for dataset, rows in self.metrics.get("results", {}).items()
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            path = self.folder / METRICS
-            raise ModelError(f"{path} is damaged ({error!r}): delete it or export again") from error
+            raise ModelError(
+                f"the metrics of {self.name} in {self.folder} are damaged ({error!r}): "
+                f"delete {METRICS} or export the model again"
+            ) from error
 
 
 def models_folder() -> Path:

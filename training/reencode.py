@@ -1,0 +1,99 @@
+"""What encoding the restored frames costs, by constant rate factor: how the default was chosen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from training.data import Luma, jpeg
+from vfilter.compare.metrics import mse
+from vfilter.restorer import Restorer
+
+QUALITIES = (20, 40, 60, 80)
+"""JPEG qualities of the sources: the better the source, the dearer its encoding."""
+
+FACTORS = (2, 4, 6, 9, 12, 14, 16)
+"""Constant rate factors that are tried."""
+
+CLIPS = ("foreman_qcif_rawavi", "cisco_vt2people_320x192", "davis_tennis_240p", "mobile_cif_ipcm")
+"""Small pristine clips of camera video."""
+
+
+def read_luma(path: Path, frames: int) -> list[Luma]:
+    """Luma planes of the first frames of a clip, (H, W) uint8."""
+    with av.open(str(path)) as container:
+        decoded = islice(container.decode(video=0), frames)
+        return [frame.to_ndarray(format="gray") for frame in decoded]
+
+
+def encoded(
+    planes: Sequence[Luma], encoder: str, options: dict[str, str]
+) -> tuple[list[Luma], int]:
+    """`planes` encoded as a gray 4:2:0 clip and decoded again, and the bytes it took."""
+    height, width = planes[0].shape
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for plane in planes:
+            gray = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+            gray[:height] = plane
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="yuv420p")))
+        output.mux(stream.encode(None))
+    size = len(file.getvalue())
+    file.seek(0)
+    with av.open(file) as container:
+        frames = container.decode(video=0)
+        return [frame.to_ndarray()[:height] for frame in frames], size
+
+
+def cost_table(
+    clips: Sequence[Path], model: str, encoder: str, frames: int
+) -> Iterator[dict[str, float]]:
+    """A row for each source quality and factor, means over `clips`.
+
+    gain: what PSNR gains by restoring, cost: what it then loses by encoding, both in dB;
+    kilobits: size of an encoded frame.
+    """
+    with Restorer(model) as restore:
+        for quality in QUALITIES:
+            cost = {factor: 0.0 for factor in FACTORS}
+            size = {factor: 0.0 for factor in FACTORS}
+            gain = 0.0
+            for clip in clips:
+                clean = read_luma(clip, frames)
+                damaged = [jpeg(plane, quality) for plane in clean]
+                restored = [restore.luma(plane) for plane in damaged]
+                before, after = _mean_error(damaged, clean), _mean_error(restored, clean)
+                gain += _decibel(before, after) / len(clips)
+                for factor in FACTORS:
+                    options = {"crf": f"{factor:g}", "preset": "medium"}
+                    if encoder == "libvpx-vp9":
+                        options = {"crf": f"{factor:g}", "b": "0", "cpu-used": "2"}
+                    again, bytes_taken = encoded(restored, encoder, options)
+                    cost[factor] += _decibel(_mean_error(again, clean), after) / len(clips)
+                    size[factor] += bytes_taken * 8 / 1000 / len(clean) / len(clips)
+            for factor in FACTORS:
+                yield {
+                    "quality": quality,
+                    "gain": round(gain, 3),
+                    "crf": factor,
+                    "cost": round(cost[factor], 3),
+                    "kilobits": round(size[factor], 1),
+                }
+
+
+def _mean_error(planes: Sequence[Luma], clean: Sequence[Luma]) -> float:
+    return float(np.mean([mse(a, b) for a, b in zip(planes, clean, strict=True)]))
+
+
+def _decibel(error: float, other: float) -> float:
+    """How much lower `other` is than `error`, in dB."""
+    return 10 * float(np.log10(error / other))
