@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from training.bench import bench, print_table
 from training.data import load_folder
 from training.export import SETS, export
 from training.loop import Recipe, train
@@ -81,6 +82,12 @@ def reencode_command(
     clips = [data / "clips" / f"{name}.mkv" for name in CLIPS]
     for row in cost_table(clips, model, encoder, frames):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+
+@app.command("bench")
+def bench_command() -> None:
+    """Measure how fast the networks restore on this machine."""
+    print_table(bench())
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def jpeg(plane: Luma, quality: int) -> Luma:
 
 def random_crop(planes: Sequence[Luma], size: int, rng: np.random.Generator) -> Luma:
     """A (size, size) crop of a random plane, flipped and transposed at random."""
-    plane = planes[rng.integers(len(planes))]
+    plane = planes[int(rng.integers(len(planes)))]
     top = rng.integers(plane.shape[0] - size + 1)
     left = rng.integers(plane.shape[1] - size + 1)
     crop = plane[top : top + size, left : left + size]

@@ -101,9 +101,13 @@ def sample_batch(
         clean.append(crop)
         distorted.append(jpeg(crop, quality))
         weights.append((table_scale(low) / table_scale(quality)) ** BALANCE)
-    to_tensor = lambda crops: torch.from_numpy(np.stack(crops)[:, None]).float() / 255 - 0.5  # noqa: E731
     weight = torch.tensor(weights, dtype=torch.float32).view(-1, 1, 1, 1)
-    return to_tensor(distorted), to_tensor(clean), weight
+    return _to_tensor(distorted), _to_tensor(clean), weight
+
+
+def _to_tensor(crops: Sequence[Luma]) -> Tensor:
+    """(N, 1, H, W) float32 on the networks' scale of N uint8 crops (H, W)."""
+    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255 - 0.5
 
 
 def sample_quality(recipe: Recipe, rng: np.random.Generator) -> int:
@@ -136,7 +140,7 @@ class Run:
         self.seconds = 0.0
         self.module = TorchNetwork(self.network)
         initialize(self.module, torch.Generator().manual_seed(recipe.seed))
-        self.module = self.module.to(memory_format=torch.channels_last)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
         self.average = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
@@ -188,7 +192,7 @@ class Run:
             residual = self.module(distorted.contiguous(memory_format=torch.channels_last))
         loss = (weight * (residual.float() - target) ** 2).mean()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
@@ -203,7 +207,8 @@ class Run:
         """The network with the averaged weights."""
         module = TorchNetwork(self.network)
         module.load_state_dict(self.average)
-        return module.to(memory_format=torch.channels_last).eval()
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
+        return module.eval()
 
 
 def train(

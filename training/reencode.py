@@ -14,6 +14,7 @@ import numpy as np
 
 from training.data import Luma, jpeg
 from vfilter.compare.metrics import mse
+from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 
 QUALITIES = (20, 40, 60, 80)
@@ -30,7 +31,7 @@ def read_luma(path: Path, frames: int) -> list[Luma]:
     """Luma planes of the first frames of a clip, (H, W) uint8."""
     with av.open(str(path)) as container:
         decoded = islice(container.decode(video=0), frames)
-        return [frame.to_ndarray(format="gray") for frame in decoded]
+        return [luma_plane(frame).copy() for frame in decoded]
 
 
 def encoded(
@@ -49,9 +50,8 @@ def encoded(
         output.mux(stream.encode(None))
     size = len(file.getvalue())
     file.seek(0)
-    with av.open(file) as container:
-        frames = container.decode(video=0)
-        return [frame.to_ndarray()[:height] for frame in frames], size
+    with av.open(file, "r") as container:
+        return [luma_plane(frame).copy() for frame in container.decode(video=0)], size
 
 
 def cost_table(

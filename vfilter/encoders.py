@@ -115,6 +115,7 @@ def choose_encoding(
     """
     given = dict(options or {})
     wanted = pix_fmt or planar_name(frame.format)
+    factor = transparent_crf(jpeg_quality) if crf is None else crf
     names = (ENCODERS.get(codec, codec),) if codec else _candidates(muxer, frame, lossless)
     for name in names:
         target = _pixel_format(name, wanted, free=pix_fmt is None, lossless=lossless)
@@ -122,7 +123,7 @@ def choose_encoding(
             continue
         if not holds(muxer, Codec(name, "w").canonical_name):
             continue
-        settings = with_hdr(_settings(name, muxer, crf, preset, lossless) | given, name, frame)
+        settings = with_hdr(_settings(name, muxer, factor, preset, lossless) | given, name, frame)
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target, options=settings)
         if fits(muxer, add):
             notes = _notes(name, target, names[0], wanted, frame, lossless)

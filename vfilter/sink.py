@@ -164,13 +164,15 @@ class Sink:
     def _place(self, frame: VideoFrame) -> None:
         """Give `frame` its time in a container that counts frames: in AVI the nearest free place.
 
-        A first frame less than one place late is at 0: AVI would repeat it.
+        An AVI begins with a frame at 0. If the first one is less than a place late, all come
+        that much earlier; if more, it is held until the next.
         """
         unit = self._time_base()
         place = self._places
         if self.muxer == "avi":
-            nearest = round(pts_of(frame) * self._source.time_base / unit)
-            place = 0 if place == 0 and nearest == 1 else max(place, nearest)
+            late = pts_of(self._source.first) * self._source.time_base
+            time = pts_of(frame) * self._source.time_base - (late if late < unit else 0)
+            place = max(place, round(time / unit))
         frame.pts, frame.time_base = place, unit
         self._places = place + 1
 
