@@ -84,7 +84,7 @@ def read_film(path: Path, *, limit: int | None = None, index: int | None = None)
         unit = stream.time_base
         counts_dts = container.format.name == "avi"
         ticks = [f.dts if counts_dts and f.dts is not None else f.pts for f in frames]
-        sar = stream.sample_aspect_ratio
+        sar = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         first = frames[0]
         return Film(
             times=[Fraction(-1) if t is None else t * unit for t in ticks],

@@ -19,7 +19,7 @@ from training.loop import Recipe, train
 from training.reencode import CLIPS, cost_table
 
 RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=13000),
+    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=12000),
     "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=10000),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -70,6 +69,9 @@ Y4M = "yuv4mpegpipe"
 MARKING_FIELDS = ("libx264", "ffv1", "mpeg2video", "mpeg4", "wrapped_avframe")
 """Encoders that mark interlaced frames."""
 
+SHAPELESS = ("libvpx-vp9", "libsvtav1")
+"""Encoders that don't tell the aspect ratio of a pixel."""
+
 TURNING = ("mp4", "mov", "matroska", "webm")
 """Muxers that hold a rotation."""
 
@@ -107,10 +109,12 @@ def choose_encoding(
     lossless: bool = False,
     options: Mapping[str, str] | None = None,
     jpeg_quality: int | None = None,
+    sample_aspect_ratio: Fraction | None = None,
 ) -> Encoding:
     """The encoding of a stream of frames like `frame` for FFmpeg's muxer `muxer`.
 
     jpeg_quality: nearest IJG quality of the source if that is known, for the default `crf`.
+    sample_aspect_ratio: width by height of a pixel, to tell if it is lost.
     Raises OutputError if no encoder of that container can keep what the frame has.
     """
     given = dict(options or {})
@@ -127,7 +131,7 @@ def choose_encoding(
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target, options=settings)
         if fits(muxer, add):
             notes = _notes(name, target, names[0], wanted, frame, lossless)
-            notes += _losses(muxer, name, frame)
+            notes += _losses(muxer, name, frame, sample_aspect_ratio)
             return Encoding(
                 codec=name,
                 pix_fmt=target,
@@ -154,15 +158,14 @@ def holds(muxer: str, codec: str) -> bool:
 
 
 def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
-    """Whether `muxer` takes the stream that `add` makes: asked of it by writing a header."""
+    """Whether `muxer` takes the stream that `add` makes: asked of it by writing an empty file."""
     trial = av.open(io.BytesIO(), "w", format=muxer, options=muxer_options(muxer))
     try:
         add(trial)
         trial.start_encoding()
+        trial.close()  # mp4 writes its header at the end
     except (ValueError, av.FFmpegError):
         return False
-    finally:
-        _discard(trial)
     return True
 
 
@@ -270,11 +273,6 @@ def _add(
     stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
 
 
-def _discard(container: OutputContainer) -> None:
-    with suppress(ValueError, av.FFmpegError):
-        container.close()
-
-
 def _notes(
     encoder: str, target: str, first: str, wanted: str, frame: VideoFrame, lossless: bool
 ) -> tuple[str, ...]:
@@ -289,13 +287,20 @@ def _notes(
     return tuple(notes)
 
 
-def _losses(muxer: str, encoder: str, frame: VideoFrame) -> tuple[str, ...]:
-    """What else the frames say that neither the encoder nor the container can."""
+def _losses(
+    muxer: str, encoder: str, frame: VideoFrame, sample_aspect_ratio: Fraction | None
+) -> tuple[str, ...]:
+    """What else the source says that neither the encoder nor the container can."""
     full = frame.color_range == ColorRange.JPEG and not frame.format.is_rgb
     losses = {
         "which lines are which field": frame.interlaced_frame and encoder not in MARKING_FIELDS,
         "HDR metadata": has_hdr(frame) and encoder not in PARAMETERS,
         "rotation": side_data(frame, Type.DISPLAYMATRIX) is not None and muxer not in TURNING,
+        "the shape of pixels": (
+            sample_aspect_ratio not in (None, 1)
+            and encoder in SHAPELESS
+            and muxer not in ("mp4", "mov")
+        ),
         "that the range is full": full and muxer == "avi" and encoder == "ffv1",
     }
     return tuple(f"{encoder} in {muxer} can't tell {name}" for name, lost in losses.items() if lost)

@@ -186,6 +186,7 @@ def plan_video(
         lossless=lossless,
         options=encoder_options,
         jpeg_quality=source.jpeg_quality,
+        sample_aspect_ratio=source.sample_aspect_ratio,
     )
     return Plan(
         video=source.video.index,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -32,6 +31,7 @@ from vfilter.source import (
     side_data,
 )
 from vfilter.streams import Converter, StreamPlan, attachment, copy_stream, describe
+from vfilter.y4m import Y4mFile
 
 ITUNES = {
     *("title", "artist", "album", "album_artist", "comment", "composer", "copyright", "date"),
@@ -71,7 +71,9 @@ class Sink:
         self._encoding = encoding
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
+        self._last_dts: dict[int, int] = {}
         self._places = 0
+        self._y4m: Y4mFile | None = None
         self.container = self._open()
         try:
             self.video = self._add_video()
@@ -116,16 +118,34 @@ class Sink:
         elif index in self._copies:
             if is_picture(packet.stream):
                 packet.pts = packet.dts = 0
-            if packet.pts is None and packet.dts is None:
-                return
-            packet.stream = self._copies[index]
-            self.container.mux(packet)
+            if self._order(packet):
+                packet.stream = self._copies[index]
+                self.container.mux(packet)
+
+    def _order(self, packet: Packet[Any]) -> bool:
+        """Give a packet to be copied times that any muxer takes; False if it has none at all.
+
+        That is dts later than the last one's, pts no earlier than dts, and both there. Streams
+        that come in bursts (subtitles, data) may have several packets at a time.
+        """
+        dts = packet.pts if packet.dts is None else packet.dts
+        if dts is None:
+            return False
+        last = self._last_dts.get(packet.stream.index)
+        if packet.stream.type in ("audio", "video") and last is not None:
+            dts = max(dts, last + 1)
+        packet.dts = dts
+        packet.pts = dts if packet.pts is None else max(packet.pts, dts)
+        self._last_dts[packet.stream.index] = dts
+        return True
 
     def _open(self) -> OutputContainer:
         options = muxer_options(self.muxer)
         if self.muxer in ("mp4", "mov") and not _itunes(self._source):
             options["movflags"] = "use_metadata_tags"
-        target: Any = sys.stdout.buffer if self._part is None else f"file:{self._part}"
+        if self.muxer == Y4M:
+            self._y4m = Y4mFile(self._part, self._source.sample_aspect_ratio)
+        target: Any = self._y4m or f"file:{self._part}"
         return av.open(target, "w", format=self.muxer, container_options=options)
 
     def _add_video(self) -> Any:
@@ -204,6 +224,8 @@ class Sink:
                 for packet in converter.convert(None):
                     self.container.mux(packet)
             self.container.close()
+            if self._y4m is not None:
+                self._y4m.close()
             if self._part is not None:
                 self._part.replace(self.path)
         except BaseException as error:
@@ -219,6 +241,8 @@ class Sink:
     def _abandon(self) -> None:
         with suppress(av.FFmpegError, ValueError, OSError):  # the error that led here says more
             self.container.close()
+            if self._y4m is not None:
+                self._y4m.close()
         if self._part is not None:
             self._part.unlink(missing_ok=True)
 

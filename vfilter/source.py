@@ -131,7 +131,7 @@ class Source:
 
     @property
     def sample_aspect_ratio(self) -> Fraction | None:
-        """Width by height of a pixel as the container says it, else the decoder; None if neither."""
+        """Width by height of a pixel, told by the container or else the decoder, or None."""
         return self.video.sample_aspect_ratio or self._decoder.sample_aspect_ratio or None
 
     def chapters(self) -> list[Any]:
@@ -157,12 +157,7 @@ class Source:
 
     def _earliest(self) -> Fraction:
         """The start of the earliest stream in seconds, 0 if it is before 0 or unknown."""
-        starts = [
-            s.start_time * s.time_base
-            for s in self.container.streams
-            if s.type in ("video", "audio") and s.start_time is not None and s.time_base
-        ]
-        return max(min(starts, default=Fraction(0)), Fraction(0))
+        return max(Fraction(self.container.start_time or 0, av.time_base), Fraction(0))
 
     def _seek(self) -> None:
         if self._start and self.container.format.name.startswith(INDEXED):

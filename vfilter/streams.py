@@ -26,6 +26,7 @@ LOSSLESS_AUDIO = {"avi": ("pcm_s16le",), "mp4": ("alac", "flac"), "mov": ("alac"
 """Lossless encoders by muxer; all others get FLAC."""
 
 LOSSY_AUDIO = ("aac", "libopus", "libmp3lame")
+
 LAYOUTS = {1: "mono", 2: "stereo", 4: "quad", 6: "5.1", 8: "7.1"}
 """What unnamed channels are taken for, as FFmpeg does."""
 
@@ -117,11 +118,20 @@ def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:
     return ()
 
 
-def copy_stream(output: OutputContainer, stream: Stream) -> Stream:
+def copy_stream(output: OutputContainer, stream: Stream) -> Any:
     """Add to `output` a stream that takes the packets of `stream` as they are."""
-    copy = output.add_stream_from_template(stream, opaque=True)
+    copy: Any = output.add_stream_from_template(stream, opaque=True)
+    if stream.type == "audio":
+        copy.codec_context.layout = _layout(stream)
     describe(copy, stream)
     return copy
+
+
+def _layout(stream: Any) -> str:
+    """The name of an audio stream's channel layout; AVI and WAV often leave it out."""
+    layout = stream.codec_context.layout
+    unnamed = layout.name == f"{layout.nb_channels} channels"
+    return str(LAYOUTS.get(layout.nb_channels, layout.name) if unnamed else layout.name)
 
 
 def describe(output: Stream, stream: Stream) -> None:
@@ -215,8 +225,7 @@ def _add_encoder(output: OutputContainer, *, encoder: str, stream: Any) -> Any:
         rate = min((r for r in rates if r >= rate), default=max(rates))
     added = output.add_stream(encoder, rate=rate)
     channels = context.layout.nb_channels
-    unnamed = context.layout.name == f"{channels} channels"
-    added.codec_context.layout = LAYOUTS.get(channels) if unnamed else context.layout.name
+    added.codec_context.layout = _layout(stream)
     if encoder in LOSSY_AUDIO:
         added.codec_context.bit_rate = 96_000 * channels
     return added
