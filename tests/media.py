@@ -113,12 +113,16 @@ def add_video(
     height: int = HEIGHT,
     pix_fmt: str = "yuv420p",
     unit: Fraction = Fraction(1, RATE),
+    rate: int = RATE,
     **options: str,
 ) -> Any:
-    """Add a video stream whose times count in `unit` seconds; `options` go to the encoder."""
+    """Add a video stream whose times count in `unit` seconds.
+
+    rate: frames per second as the header says; `options` go to the encoder.
+    """
     if codec == "libx264":
         options = {"crf": "20", "g": "6"} | options
-    stream: Any = output.add_stream(codec, rate=RATE, options=options)
+    stream: Any = output.add_stream(codec, rate=rate, options=options)
     stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
     stream.codec_context.time_base = unit
     return stream
@@ -208,8 +212,8 @@ def fill_text(output: OutputContainer, stream: Any) -> None:
         output.mux(packet)
 
 
-def chapters() -> list[Any]:
-    """`CHAPTERS` as PyAV wants them."""
+def chapters(marks: Iterable[tuple[int, int, str]] = CHAPTERS) -> list[Any]:
+    """Begins and ends in milliseconds with titles, as PyAV wants them."""
     return [
         {
             "id": number,
@@ -218,7 +222,7 @@ def chapters() -> list[Any]:
             "time_base": Fraction(1, 1000),
             "metadata": {"title": title},
         }
-        for number, (begin, end, title) in enumerate(CHAPTERS)
+        for number, (begin, end, title) in enumerate(marks)
     ]
 
 
@@ -275,10 +279,11 @@ VFR_TIMES = (0, 40, 80, 200, 233, 266, 300, 500, 510, 520, 760, 800)
 """Frame times of `uneven` in milliseconds."""
 
 
-def uneven(path: Path) -> Path:
+def uneven(path: Path, **metadata: str) -> Path:
     """Matroska of variable frame rate: H.264 at `VFR_TIMES`, SubRip, an attachment, a cover."""
     with av.open(path, "w") as output:
-        video = add_video(output, unit=Fraction(1, 1000), bf="2")
+        output.metadata.update(metadata)
+        video = add_video(output, unit=Fraction(1, 1000), rate=100, bf="2")
         subtitle = add_text(output, "subrip")
         output.add_attachment("notes.txt", "text/plain", ATTACHMENT)
         output.add_attachment("cover.png", "image/png", png(*COVER))
@@ -300,6 +305,44 @@ def with_cover(path: Path) -> Path:
         packet.stream, packet.pts, packet.dts = cover, 0, 0
         packet.is_keyframe = True
         output.mux(packet)
+    return path
+
+
+def talkie(
+    path: Path,
+    sound: str,
+    *,
+    rate: int = 44100,
+    layout: str = "stereo",
+    late: float = 0,
+    **options: str,
+) -> Path:
+    """MPEG-4 Part 2 with sound of one codec, which begins `late` seconds after the film."""
+    with av.open(path, "w") as output:
+        video = add_video(output, "mpeg4", qscale="3")
+        audio = add_sound(output, sound, rate, layout=layout, **options)
+        fill_video(output, video)
+        fill_sound(output, audio, delay=round(late * rate))
+    return path
+
+
+def captioned(path: Path, codec: str) -> Path:
+    """H.264 with one stream of text subtitles."""
+    with av.open(path, "w") as output:
+        video = add_video(output)
+        subtitle = add_text(output, codec)
+        fill_video(output, video)
+        fill_text(output, subtitle)
+    return path
+
+
+def two_films(path: Path) -> Path:
+    """H.264 of 64x48, and a smaller one of 32x24 beside it."""
+    with av.open(path, "w") as output:
+        large = add_video(output)
+        small = add_video(output, width=32, height=24)
+        fill_video(output, large)
+        fill_video(output, small)
     return path
 
 
@@ -372,13 +415,17 @@ def broadcast(path: Path, origin: int = 90) -> Path:
 def long_take(path: Path, *, seconds: int = 4, gop: int = 10) -> Path:
     """A key frame every `gop` and sound of 48 kHz to cut beside it.
 
-    H.264 with B-frames and AAC; in AVI MPEG-4 Part 2 without and MP3.
+    H.264 with B-frames, AAC and a chapter a second; in AVI MPEG-4 Part 2 without and MP2.
     """
     avi = path.suffix == ".avi"
     with av.open(path, "w") as output:
+        if path.suffix != ".ts":
+            output.set_chapters(
+                chapters([(s * 1000, (s + 1) * 1000, f"{s}") for s in range(seconds)])
+            )
         options = {"qscale": "3"} if avi else {"bf": "2", "b-adapt": "0", "sc_threshold": "0"}
         video = add_video(output, "mpeg4" if avi else "libx264", **{"g": str(gop)}, **options)
-        audio = add_sound(output, "libmp3lame" if avi else "aac", 48000)
+        audio = add_sound(output, "mp2" if avi else "aac", 48000)
         fill_video(output, video, range(seconds * RATE))
         fill_sound(output, audio, seconds)
     return path

@@ -131,9 +131,7 @@ def test_h264_keeps_the_tags(
 
 
 @pytest.mark.parametrize("codec", ["h264", "hevc", "av1"])
-def test_hdr10_metadata_survives(
-    codec: str, inputs: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_hdr10_metadata_survives(codec: str, inputs: Callable[[str], Path], tmp_path: Path) -> None:
     preset = "12" if codec == "av1" else "ultrafast"
     output = tmp_path / "out.mkv"
     restore_video(inputs("hdr10"), output, strength=0, codec=codec, preset=preset)
@@ -207,9 +205,9 @@ def test_rgb_comes_out_with_its_luma_restored(
         assert_planes(found, wanted)
 
 
-@pytest.mark.parametrize("pix_fmt", ["rgb24", "rgba", "pal8", "gray", "monob"])
+@pytest.mark.parametrize("pix_fmt", ["rgb24", "rgba", "gray"])
 def test_png_pictures_keep_their_colours(pix_fmt: str, tmp_path: Path) -> None:
-    path, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    path, output = tmp_path / "in.mov", tmp_path / "out.mkv"
     media.video_file(path, "png", pix_fmt=pix_fmt)
     restore_video(path, output, strength=0, lossless=True)
     for found, wanted in zip(rgba(output), rgba(path), strict=True):
@@ -276,9 +274,7 @@ def test_the_encoder_keeps_size_subsampling_and_depth(
         assert means[0] == pytest.approx(means[1], rel=0.01)
 
 
-def test_the_encoder_of_an_odd_size_is_told(
-    inputs: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_the_encoder_of_an_odd_size_is_told(inputs: Callable[[str], Path], tmp_path: Path) -> None:
     summary = restore_video(inputs("odd-size"), tmp_path / "out.mp4", strength=0, frames=1)
     assert summary.plan.encoding.notes == (
         "libvpx-vp9 instead of libx264, which can't keep the odd size",
@@ -294,7 +290,10 @@ def test_the_encoder_of_an_odd_size_is_told(
         ("rgb-10", "mp4", {"codec": "vp9"}, "leave --codec out"),
         ("odd-size", "mp4", {"codec": "h264"}, "encoder h264 can't put yuv420p at 63x47 into mp4"),
         ("camera", "mp4", {"codec": "nonsense"}, "no encoder named 'nonsense'; try h264"),
-        ("camera", "mp4", {"encoder_options": {"crf": "low"}}, "no encoder puts"),
+        ("camera", "mp4", {"encoder_options": {"qp": "low"}}, "libx264 doesn't take qp=low"),
+        ("camera", "mp4", {"encoder_options": {"bff": "1"}}, "libx264 doesn't take bff=1"),
+        ("camera", "mkv", {"preset": "swift"}, "libx264 doesn't take preset=swift"),
+        ("camera", "webm", {"crf": 70}, "encoder libvpx-vp9 doesn't take crf=70"),
         ("camera", "ts", {"codec": "ffv1"}, "encoder ffv1 can't put yuv422p at 64x48 into mpegts"),
     ],
 )
@@ -318,9 +317,8 @@ def test_uneven_times_and_durations_stay(
     output = tmp_path / f"out.{ending}"
     restore_video(inputs("uneven"), output, strength=0, allow_loss=True)
     after = read_film(output)
-    assert [float(time) * 1000 for time in after.times] == list(media.VFR_TIMES)
-    gaps = np.diff(media.VFR_TIMES) / 1000
-    assert np.allclose([float(d) for d in after.durations[:-1]], gaps, atol=1e-9)
+    assert [time / MILLISECOND for time in after.times] == list(media.VFR_TIMES)
+    assert after.durations[-1] == read_film(inputs("uneven")).durations[-1]
 
 
 def test_avi_holds_uneven_times_on_a_fine_grid(
@@ -337,7 +335,7 @@ def test_sixty_frames_of_thousandths_stay_apart(ending: str, tmp_path: Path) -> 
     """Matroska rounds 60 frames per second to 0, 17, 33 ms; no two may fall together."""
     path, output = tmp_path / "in.mkv", tmp_path / f"out.{ending}"
     with av.open(path, "w") as container:
-        stream = media.add_video(container, "ffv1", unit=MILLISECOND)
+        stream = media.add_video(container, "ffv1", unit=MILLISECOND, rate=60)
         media.fill_video(container, stream, [round(k * 1000 / 60) for k in range(30)])
     restore_video(path, output, strength=0, lossless=True)
     assert_times(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from training.bench import bench, print_table
-from training.data import load_folder
+from training.data import halved, load_folder
 from training.export import SETS, export
 from training.loop import Recipe, train
 from training.reencode import CLIPS, cost_table
@@ -68,7 +68,8 @@ def export_command(
         dataset: (load_folder(data / folder), qualities)
         for dataset, (folder, qualities) in SETS.items()
     }
-    export(name, checkpoints / f"{name}.pt", models, sets)
+    fitting = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::5]]
+    export(name, checkpoints / f"{name}.pt", models, sets, fitting)
 
 
 @app.command("reencode")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from training.data import Luma, jpeg
+from vfilter.bitstream import Hints, scaled_luma_table
 from vfilter.compare.metrics import psnr, psnr_b, ssim_gaussian, ssim_uniform
 from vfilter.restorer import Restorer
 from vfilter.torch_module import TorchNetwork
@@ -32,10 +33,16 @@ def scores(images: Sequence[Luma], references: Sequence[Luma]) -> dict[str, floa
 def evaluate(
     restorer: Restorer, planes: Sequence[Luma], quality: int
 ) -> dict[str, dict[str, float]]:
-    """Scores of `planes` as JPEG of `quality`, "distorted", and after the restorer, "restored"."""
+    """Scores of `planes`: as JPEG of `quality` ("distorted"), after the blind restorer
+    ("restored"), and after one that is told the quantization table ("hinted").
+    """
     distorted = [jpeg(plane, quality) for plane in planes]
-    restored = [restorer.luma(plane) for plane in distorted]
-    return {"distorted": scores(distorted, planes), "restored": scores(restored, planes)}
+    hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
+    return {
+        "distorted": scores(distorted, planes),
+        "restored": scores([restorer.luma(plane) for plane in distorted], planes),
+        "hinted": scores([restorer.luma(plane, hints=hints) for plane in distorted], planes),
+    }
 
 
 def psnr_gain(module: TorchNetwork, planes: Sequence[Luma], quality: int) -> float:

@@ -17,6 +17,7 @@ from safetensors.numpy import save
 from training.data import Luma
 from training.evaluate import evaluate
 from training.loop import BALANCE, EMA, FINEST, Recipe
+from training.strength import fit_strength
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
 
@@ -94,8 +95,10 @@ luma plane. It is blind: one set of weights for all qualities, without being tol
 
 {protocol}
 
-Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. The paper's columns are
-of networks trained for that quality alone, without SSIM Gaussian.
+Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
+where the stream tells its quantization table: the residual is scaled by the strength fitted for
+that quality, and the result projected onto what the table leaves possible. The paper's columns
+are of networks trained for that quality alone, without SSIM Gaussian.
 
 {tables}
 ## Limits
@@ -111,24 +114,32 @@ def export(
     checkpoint: Path,
     models: Path,
     sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]],
+    fitting: Sequence[Luma] = (),
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the table of `models`.
 
     sets: originals and JPEG qualities, by data set, that the averaged weights are evaluated on.
+    fitting: originals, of the training images, on which the strength by quality is fitted.
     """
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     folder = models / name
     write_weights(state, folder)
+    (folder / METRICS).unlink(missing_ok=True)
     metrics = {
         "protocol": PROTOCOL,
         "training": {key: state[key] for key in ("recipe", "step", "seconds")},
-        "results": measure(load(folder), sets),
+        "strength": fit_strength(load(folder), fitting) if fitting else {},
     }
-    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    _write_metrics(folder, metrics)
+    _write_metrics(folder, metrics | {"results": measure(load(folder), sets)})
     model = load(folder)
     (folder / "README.md").write_text(card(model), encoding="utf-8")
     refresh_table(models)
     return model
+
+
+def _write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 def write_weights(state: Mapping[str, Any], folder: Path) -> None:
@@ -163,7 +174,7 @@ def commit() -> str:
 def measure(
     model: Model, sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]]
 ) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Rounded scores by data set, quality, "distorted" or "restored", and metric."""
+    """Rounded scores by data set, quality, kind (`evaluate`) and metric."""
     results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     with Restorer(model, precision="fp32") as restorer:
         for dataset, (planes, qualities) in sets.items():
@@ -212,15 +223,17 @@ def card(model: Model) -> str:
 def _numbers(dataset: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """The table of one data set."""
     lines = [
-        f"| {dataset} | distorted | restored | gain | paper's L4 | paper's L8 |",
-        "|---|---|---|---|---|---|",
+        f"| {dataset} | distorted | restored | gain | with hints | paper's L4 | paper's L8 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for quality, row in rows.items():
         paper = PAPER.get(dataset, {}).get(quality, {})
-        gain = row["restored"]["psnr"] - row["distorted"]["psnr"]
+        gain, hinted = (
+            row[kind]["psnr"] - row["distorted"]["psnr"] for kind in ("restored", "hinted")
+        )
         lines.append(
             f"| Q{quality} | {_cell(row['distorted'])} | {_cell(row['restored'])} | {gain:+.2f} "
-            f"| {paper.get('L4', '')} | {paper.get('L8', '')} |"
+            f"| {hinted:+.2f} | {paper.get('L4', '')} | {paper.get('L8', '')} |"
         )
     return "\n".join([*lines, ""])
 

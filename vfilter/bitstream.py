@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +23,44 @@ STANDARD_LUMA_TABLE = (
 )
 
 
-def luma_table(jpeg: bytes) -> NDArray[np.int64] | None:
-    """The luma quantization table of a JPEG image, 64 steps in raster order, or None."""
+@dataclass(frozen=True, kw_only=True)
+class Hints:
+    """What the stream told about the compression of one frame; None where it told nothing.
+
+    luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
+    """
+
+    luma_table: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.luma_table is not None and (len(self.luma_table) != 64 or min(self.luma_table) < 1):
+            raise ValueError(f"luma_table must be 64 positive steps, got {self.luma_table}")
+
+    @property
+    def jpeg_quality(self) -> int | None:
+        """The nearest IJG quality of a JPEG frame, 1 to 100."""
+        return None if self.luma_table is None else nearest_quality(self.luma_table)
+
+
+def jpeg_hints(jpeg: bytes) -> Hints:
+    """What a JPEG image tells; nothing if its header is damaged or its table missing or zero."""
     try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             tables = getattr(image, "quantization", {})
     except (OSError, SyntaxError, ValueError):
-        return None
-    table = np.array(tables.get(0, ()), dtype=np.int64)
-    return table if table.size == 64 and table.min() > 0 else None
+        return Hints()
+    table = tuple(int(step) for step in tables.get(0, ()))
+    return Hints(luma_table=table if len(table) == 64 and min(table) > 0 else None)
 
 
-def jpeg_quality(jpeg: bytes) -> int | None:
-    """The nearest IJG quality of a JPEG image, 1 to 100, None if its table can't be read."""
-    table = luma_table(jpeg)
-    return None if table is None else nearest_quality(table)
-
-
-def nearest_quality(table: NDArray[np.int64]) -> int:
+@lru_cache
+def nearest_quality(table: tuple[int, ...]) -> int:
     """The quality of the IJG scale, 1 to 100, whose luma table is nearest to `table`.
 
     Nearest in the mean ratio of steps, so that tables of other encoders are placed by strength.
     """
-    ratios = [np.abs(np.log(table / scaled_luma_table(q))).mean() for q in range(1, 101)]
+    steps = np.array(table)
+    ratios = [np.abs(np.log(steps / scaled_luma_table(q))).mean() for q in range(1, 101)]
     return int(np.argmin(ratios)) + 1
 
 

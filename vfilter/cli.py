@@ -119,6 +119,16 @@ def restore_command(
     ] = 1.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    project: Annotated[
+        bool,
+        typer.Option(
+            "--project/--no-project", help="Keep MJPEG within what its tables leave possible."
+        ),
+    ] = True,
+    hints: Annotated[
+        bool,
+        typer.Option("--hints/--no-hints", help="Heed what the stream tells of its compression."),
+    ] = True,
     codec: Annotated[
         str | None,
         typer.Option("--codec", "-c", help="h264, hevc, vp9, av1, ffv1 or an encoder of FFmpeg."),
@@ -195,13 +205,15 @@ def restore_command(
         "strength": strength,
         "device": device,
         "precision": precision,
+        "project": project,
     }
     with _errors(debug=debug):
         if preview is not None:
-            _preview(input, preview, start, restoring)
+            _preview(input, preview, start, hints, restoring)
             return
         assert output is not None
         span: dict[str, Any] = {"start": start, "duration": duration, "frames": frames}
+        span["hints"] = hints
         if dry_run:
             _dry_run(input, output, span, restoring, encoding)
             return
@@ -322,12 +334,14 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _preview(input: str, picture: Path, start: float | None, restoring: dict[str, Any]) -> None:
+def _preview(
+    input: str, picture: Path, start: float | None, hints: bool, restoring: dict[str, Any]
+) -> None:
     from vfilter.preview import write_preview
     from vfilter.restorer import Restorer
 
     with Restorer(**restoring) as restore:
-        write_preview(input, picture, restore, start=start)
+        write_preview(input, picture, restore, start=start, hints=hints)
 
 
 def _dry_run(
@@ -339,7 +353,7 @@ def _dry_run(
 ) -> None:
     from vfilter.pipeline import plan_video, trial
     from vfilter.restorer import Restorer
-    from vfilter.source import Source
+    from vfilter.source import Source, hints_of
 
     with Restorer(**restoring) as restore, Source(input, **span) as source:
         plan = plan_video(source, output, **encoding)
@@ -347,9 +361,14 @@ def _dry_run(
         engine = restore.engine.description
         seconds = trial(restore, source.first)
         frames = source.frame_count
+        quality = hints_of(source.first).jpeg_quality
+        factor = restore.strength * restore.model.strength_at(quality)
     model = restore.model
     low, high = model.quality
-    print(f"model: {model.name}, trained on {model.codec} of quality {low} to {high}")
+    reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
+    print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {low} to {high}")
+    known = "the stream tells no quality" if quality is None else f"JPEG quality {quality}"
+    print(f"strength: {factor:.2f} ({known})")
     print(f"engine: {engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {_clock(frames * seconds)}" if frames else "")
@@ -368,7 +387,7 @@ def _print_plan(plan: Plan, to: Any = None) -> None:
             + (f" ({options})" if options else ""),
             file=stream,
         )
-    for note in encoding.notes:
+    for note in (*encoding.notes, *plan.notes):
         print(note, file=stream)
     for other in plan.streams:
         if to is None and (other.action in ("copy", "attach") or not other.reason):

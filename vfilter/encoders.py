@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -128,9 +128,10 @@ def choose_encoding(
         if not holds(muxer, Codec(name, "w").canonical_name):
             continue
         settings = with_hdr(_settings(name, muxer, factor, preset, lossless) | given, name, frame)
-        add = partial(_add, encoder=name, frame=frame, pix_fmt=target, options=settings)
-        if fits(muxer, add):
-            notes = _notes(name, target, names[0], wanted, frame, lossless)
+        add = partial(_add, encoder=name, frame=frame, pix_fmt=target)
+        if fits(muxer, partial(add, options=settings, taken=given)):
+            chosen = lossless or codec is not None
+            notes = _notes(name, target, names[0], wanted, frame, lossless=chosen)
             notes += _losses(muxer, name, frame, sample_aspect_ratio)
             return Encoding(
                 codec=name,
@@ -139,12 +140,13 @@ def choose_encoding(
                 lossless=lossless or name == "ffv1" or muxer == Y4M,
                 notes=notes,
             )
+        if fits(muxer, partial(add, options=_settings(name, muxer, USUAL_CRF, None, lossless))):
+            raise OutputError(f"encoder {name} doesn't take {_asked(crf, preset, given)}")
     shape = f"{wanted} at {frame.width}x{frame.height}"
     if codec:
         raise OutputError(
-            f"encoder {codec} can't put {shape} into {muxer}"
-            + (f" with {given}" if given else "")
-            + "; leave --codec out, or name another --codec or --pix-fmt"
+            f"encoder {codec} can't put {shape} into {muxer};"
+            " leave --codec out, or name another --codec or --pix-fmt"
         )
     raise OutputError(
         f"no {'lossless ' if lossless else ''}encoder puts {shape} into {muxer};"
@@ -159,7 +161,7 @@ def holds(muxer: str, codec: str) -> bool:
 
 def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     """Whether `muxer` takes the stream that `add` makes: asked of it by writing an empty file."""
-    trial = av.open(io.BytesIO(), "w", format=muxer, options=muxer_options(muxer))
+    trial = av.open(io.BytesIO(), "w", format=muxer, container_options=muxer_options(muxer))
     try:
         add(trial)
         trial.start_encoding()
@@ -264,24 +266,39 @@ def _settings(
     return settings
 
 
+def _asked(crf: float | None, preset: str | None, options: Mapping[str, str]) -> str:
+    asked = {"crf": crf, "preset": preset} | dict(options)
+    return ", ".join(f"{key}={value}" for key, value in asked.items() if value is not None)
+
+
 def _add(
-    trial: OutputContainer, encoder: str, frame: VideoFrame, pix_fmt: str, options: dict[str, str]
+    trial: OutputContainer,
+    encoder: str,
+    frame: VideoFrame,
+    pix_fmt: str,
+    options: dict[str, str],
+    taken: Collection[str] = (),
 ) -> None:
+    """Add `encoder` to `trial`; raise ValueError if it knows not all options named in `taken`."""
     stream: Any = trial.add_stream(encoder, rate=Fraction(25), options=options)
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
     full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
     stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
+    stream.codec_context.open(strict=False)
+    left = stream.codec_context.options.keys() & set(taken)
+    if left:
+        raise ValueError(f"{encoder} has no option {', '.join(left)}")
 
 
 def _notes(
-    encoder: str, target: str, first: str, wanted: str, frame: VideoFrame, lossless: bool
+    encoder: str, target: str, first: str, wanted: str, frame: VideoFrame, *, lossless: bool
 ) -> tuple[str, ...]:
     notes = []
     if encoder != first:
         lost = "odd size" if (frame.width % 2 or frame.height % 2) else "pixel format"
         notes.append(f"{encoder} instead of {first}, which can't keep the {lost}")
-        if encoder == "ffv1" and not lossless:
-            notes.append("ffv1 is lossless: the file will be large")
+    if encoder == "ffv1" and not lossless:
+        notes.append("ffv1 is lossless: the file will be large")
     if target != wanted:
         notes.append(f"{wanted} becomes {target}, the nearest that {encoder} takes")
     return tuple(notes)

@@ -14,8 +14,8 @@ from av.video.frame import VideoFrame
 from vfilter.encoders import Y4M, Encoding, choose_encoding
 from vfilter.errors import OutputError
 from vfilter.restorer import Restorer
-from vfilter.sink import Sink, muxer_of
-from vfilter.source import STANDARD_STREAM, Source, pts_of
+from vfilter.sink import Sink, muxer_of, untold
+from vfilter.source import STANDARD_STREAM, Source, hints_of, pts_of
 from vfilter.streams import StreamPlan, plan_streams
 
 
@@ -51,12 +51,14 @@ class Plan:
     """What a run does to each stream, known before anything is written.
 
     video: number of the restored stream; muxer: FFmpeg's name of the output's container.
+    notes: what the user should know besides.
     """
 
     video: int
     muxer: str
     encoding: Encoding
     streams: list[StreamPlan]
+    notes: tuple[str, ...] = ()
 
     @property
     def lost(self) -> list[StreamPlan]:
@@ -86,6 +88,8 @@ def restore_video(
     strength: float = 1.0,
     device: str = "auto",
     precision: str = "auto",
+    project: bool = True,
+    hints: bool = True,
     codec: str | None = None,
     crf: float | None = None,
     preset: str | None = None,
@@ -103,7 +107,9 @@ def restore_video(
     """Restore the luma of the video in `input` and write it with all else it holds to `output`.
 
     model: a name of the catalogue, a model folder or a .safetensors file.
-    strength: factor of the change, 0 to 2.
+    strength: factor of the change, 0 to 2; times that for the source's quality, with hints.
+    hints: whether to heed what the stream tells of its compression.
+    project: whether to keep within what a JPEG's quantization table leaves possible.
     start, duration: the range to restore, in seconds; frames: the most frames.
     codec, crf, preset, encoder_options, pix_fmt, lossless: how to encode; by default nearly
         transparent, with an encoder that keeps size, subsampling and depth.
@@ -114,8 +120,10 @@ def restore_video(
     """
     check_target(input, output, overwrite=overwrite)
     with (
-        Restorer(model, device=device, precision=precision, strength=strength) as restore,
-        Source(input, start=start, duration=duration, frames=frames) as source,
+        Restorer(
+            model, device=device, precision=precision, strength=strength, project=project
+        ) as restore,
+        Source(input, start=start, duration=duration, frames=frames, hints=hints) as source,
     ):
         plan = plan_video(
             source,
@@ -139,7 +147,7 @@ def restore_video(
                 if isinstance(item, Packet):
                     sink.copy(item)
                     continue
-                sink.write(restore(item))
+                sink.write(restore(item, hints=hints_of(item)))
                 count += 1
                 if progress is not None:
                     progress(
@@ -185,14 +193,16 @@ def plan_video(
         pix_fmt=pix_fmt,
         lossless=lossless,
         options=encoder_options,
-        jpeg_quality=source.jpeg_quality,
+        jpeg_quality=hints_of(source.first).jpeg_quality,
         sample_aspect_ratio=source.sample_aspect_ratio,
     )
+    streams = plan_streams(muxer, source.others)
     return Plan(
         video=source.video.index,
         muxer=muxer,
         encoding=encoding,
-        streams=plan_streams(muxer, source.others),
+        streams=streams,
+        notes=untold(muxer, source, streams),
     )
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vfilter.errors import OutputError
 from vfilter.restorer import Restorer
-from vfilter.source import Source, open_input
+from vfilter.source import Source, hints_of, open_input
 
 TELLING = 1 / 3
 """Where in a film to look if nothing is said: its share of the length, past any black opening."""
@@ -20,19 +20,25 @@ GAP = 8
 
 
 def write_preview(
-    path: str | Path, picture: str | Path, restore: Restorer, *, start: float | None = None
+    path: str | Path,
+    picture: str | Path,
+    restore: Restorer,
+    *,
+    start: float | None = None,
+    hints: bool = True,
 ) -> None:
     """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
 
     start: the frame's time in seconds; by default at a third of the length.
+    hints: whether to heed what the stream tells of its compression.
     Raises InputError and OutputError.
     """
     if start is None:
         with open_input(path) as container:
             start = (container.duration or 0) / 1_000_000 * TELLING
-    with Source(path, start=start, frames=1) as source:
+    with Source(path, start=start, frames=1, hints=hints) as source:
         frame = source.first
-        before, after = (_rgb(f) for f in (frame, restore(frame)))
+        before, after = (_rgb(f) for f in (frame, restore(frame, hints=hints_of(frame))))
     gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
     try:
         Image.fromarray(np.hstack([before, gap, after])).save(picture, format="PNG")

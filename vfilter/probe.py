@@ -9,7 +9,7 @@ from typing import Any
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import jpeg_quality
+from vfilter.bitstream import jpeg_hints
 from vfilter.source import is_picture, main_video, open_input
 from vfilter.streams import codec_name
 
@@ -46,7 +46,7 @@ def probe(path: str | Path) -> dict[str, Any]:
 def jpeg_qualities(stream: VideoStream) -> list[int]:
     """Nearest IJG quality of each of the first packets of an MJPEG stream, 1 to 100."""
     packets: Any = stream.container.demux(stream)  # type: ignore[attr-defined]
-    found = (jpeg_quality(bytes(packet)) for packet in islice(packets, SAMPLED_PACKETS))
+    found = (jpeg_hints(bytes(packet)).jpeg_quality for packet in islice(packets, SAMPLED_PACKETS))
     return [quality for quality in found if quality is not None]
 
 

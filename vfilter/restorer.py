@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
+from vfilter.bitstream import Hints
 from vfilter.engines import TorchEngine
+from vfilter.projection import project
 from vfilter.weights import Model, load
 
 if TYPE_CHECKING:
     import av
 
 Luma = TypeVar("Luma", NDArray[Any], Tensor)
+
+NOTHING = Hints()
 
 HARDWARE_SHIFT = {"nv12": 0, "p010le": 6, "p016le": 0}
 """Bits below the luma code in the samples of a CUDA frame, by FFmpeg's pixel format."""
@@ -39,12 +43,15 @@ class Restorer:
         device: str = "auto",
         precision: str = "auto",
         strength: float = 1.0,
+        project: bool = True,
         tile: int | None = None,
     ) -> None:
         """model: a name, a path (`vfilter.weights.load`) or a loaded model.
 
         device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16" or "fp16".
-        strength: factor of the residual, 0 (leaves the input) to 2.
+        strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
+            quality (`Model.strength_at`) where hints tell it.
+        project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the device.
         Raises ModelError if there is no such model, DeviceError if the device isn't there.
         """
@@ -54,6 +61,7 @@ class Restorer:
             raise ValueError(f"tile must be positive, got {tile}")
         self.model = model if isinstance(model, Model) else load(model)
         self.strength = strength
+        self.project = project
         self._engine: TorchEngine | None = TorchEngine(
             self.model.network, self.model.weights, device=device, precision=precision
         )
@@ -84,9 +92,10 @@ class Restorer:
             raise ValueError("the restorer is closed: make a new one")
         return self._engine
 
-    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+    def __call__(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> av.VideoFrame:
         """A new frame with restored luma; format, times and all else are those of `frame`.
 
+        hints: what the stream told about the compression of this frame.
         An interlaced frame is restored field by field. A CUDA frame stays on its GPU.
         """
         from vfilter.luma import luma_depth, luma_plane, with_luma
@@ -94,23 +103,25 @@ class Restorer:
         if frame.format.name == "cuda":
             return self._hardware_frame(frame)
         luma, depth = luma_plane(frame), luma_depth(frame)
-        return with_luma(frame, self._fields(luma, depth, interlaced=frame.interlaced_frame))
+        return with_luma(frame, self._fields(luma, depth, hints, frame.interlaced_frame))
 
-    def luma(self, y: Luma, *, depth: int | None = None) -> Luma:
+    def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
         """Restored luma: clip(round(y + strength * residual)).
 
         y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
             with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
         depth: bits per code, 9 to 16, required for uint16; 8 for uint8.
+        hints: what the stream told about the compression of these planes.
         Returns new memory of the same type, shape, dtype and device.
         """
         depth = _checked_depth(y, depth)
         if isinstance(y, np.ndarray):
-            return self._planes(torch.from_numpy(np.array(y, order="C")), depth).numpy()
-        return self._planes(y, depth)
+            return self._planes(torch.from_numpy(np.array(y, order="C")), depth, hints).numpy()
+        return self._planes(y, depth, hints)
 
-    def _planes(self, y: Tensor, depth: int) -> Tensor:
-        if self.strength == 0:
+    def _planes(self, y: Tensor, depth: int, hints: Hints) -> Tensor:
+        strength = self.strength * self.model.strength_at(hints.jpeg_quality)
+        if strength == 0:
             return y.clone(memory_format=torch.contiguous_format)
         planes = y.to(self.engine.device)
         restored = torch.empty(planes.shape, dtype=planes.dtype, device=planes.device)
@@ -118,10 +129,12 @@ class Restorer:
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.view(-1, height, width), strict=True
         ):
-            self._restore_plane(plane, target, 2**depth - 1)
+            self._restore_plane(plane, target, 2**depth - 1, strength)
+            if self.project and depth == 8 and hints.luma_table is not None:
+                target.copy_(project(target, plane, hints.luma_table))
         return restored.to(y.device)
 
-    def _restore_plane(self, y: Tensor, target: Tensor, full: int) -> None:
+    def _restore_plane(self, y: Tensor, target: Tensor, full: int, strength: float) -> None:
         """Restore one plane y (H, W) of codes 0 to `full` into `target`, of the same shape.
 
         Tiles are of one size and overlap by what that takes; a batch is of one plane, so that
@@ -142,17 +155,17 @@ class Restorer:
             )
             residual = self.engine(codes / full - 0.5)
             centre = codes[..., r : r + height, r : r + width]
-            restored = (centre + self.strength * full * residual).round_().clamp_(0, full)
+            restored = (centre + strength * full * residual).round_().clamp_(0, full)
             for (top, left), (tile,) in zip(batch, restored, strict=True):
                 target[top : top + height, left : left + width] = tile
 
-    def _fields(self, y: Luma, depth: int, *, interlaced: bool) -> Luma:
+    def _fields(self, y: Luma, depth: int, hints: Hints, interlaced: bool) -> Luma:
         """Restored luma of a frame, (H, W); the lines of an interlaced one as two planes."""
         if not interlaced or y.shape[0] < 2:
-            return self.luma(y, depth=depth)
+            return self.luma(y, depth=depth, hints=hints)
         restored = np.empty(y.shape, y.dtype) if isinstance(y, np.ndarray) else torch.empty_like(y)
         for first in (0, 1):
-            restored[first::2] = self.luma(y[first::2], depth=depth)
+            restored[first::2] = self.luma(y[first::2], depth=depth, hints=hints)
         return restored
 
     def _hardware_frame(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -170,7 +183,7 @@ class Restorer:
         samples = from_dlpack(frame.planes[0].__dlpack__())
         depth = samples.element_size() * 8 - shift
         luma = (samples.int() >> shift).to(samples.dtype)
-        restored = self._fields(luma, depth, interlaced=frame.interlaced_frame)
+        restored = self._fields(luma, depth, NOTHING, frame.interlaced_frame)
         samples = (restored.int() << shift).to(samples.dtype).contiguous()
         torch.cuda.synchronize()
         result = av.VideoFrame.from_dlpack((samples, frame.planes[1]), format=name)

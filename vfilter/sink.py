@@ -47,6 +47,9 @@ OF_THE_FILE = {"compatible_brands", "major_brand", "minor_version", "encoder", "
 COUNTING = ("avi", Y4M)
 """Muxers of containers that tell times by counting frames."""
 
+CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
+"""Muxers of containers that hold no chapters."""
+
 AVI_RATE = 240
 """Most frames per second of an AVI, whose times are multiples of one frame."""
 
@@ -74,7 +77,7 @@ class Sink:
         self._last_dts: dict[int, int] = {}
         self._places = 0
         self._y4m: Y4mFile | None = None
-        self.container = self._open()
+        self.container = self._open(plans)
         try:
             self.video = self._add_video()
             self._add_others(plans)
@@ -139,9 +142,10 @@ class Sink:
         self._last_dts[packet.stream.index] = dts
         return True
 
-    def _open(self) -> OutputContainer:
+    def _open(self, plans: Sequence[StreamPlan]) -> OutputContainer:
         options = muxer_options(self.muxer)
-        if self.muxer in ("mp4", "mov") and not _itunes(self._source):
+        coverless = self.muxer == "mov" or (self.muxer == "mp4" and not _has_cover(plans))
+        if coverless and _beyond_itunes(self._source):
             options["movflags"] = "use_metadata_tags"
         if self.muxer == Y4M:
             self._y4m = Y4mFile(self._part, self._source.sample_aspect_ratio)
@@ -277,8 +281,25 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def _itunes(source: Source) -> bool:
-    return {key.lower() for key in source.container.metadata} <= ITUNES
+def untold(muxer: str, source: Source, plans: Sequence[StreamPlan]) -> tuple[str, ...]:
+    """What the container can't tell beside its streams, each a sentence for the user."""
+    notes = []
+    chapters = len(source.chapters())
+    if chapters and muxer in CHAPTERLESS:
+        notes.append(f"{muxer} can't hold the {chapters} chapters")
+    tags = _beyond_itunes(source)
+    if tags and muxer == "mp4" and _has_cover(plans):
+        notes.append(f"mp4 with a cover picture can't hold the tags {', '.join(tags)}")
+    return tuple(notes)
+
+
+def _has_cover(plans: Sequence[StreamPlan]) -> bool:
+    return any(plan.cover and plan.action == "copy" for plan in plans)
+
+
+def _beyond_itunes(source: Source) -> list[str]:
+    """The names of the file's tags that mp4 holds only among QuickTime keys."""
+    return [key for key in source.container.metadata if key.lower() not in ITUNES]
 
 
 def _reason(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import jpeg_quality
+from vfilter.bitstream import Hints, jpeg_hints
 from vfilter.errors import InputError
 from vfilter.luma import SD_HEIGHT
 
@@ -48,10 +48,11 @@ class Source:
     Frames come in order of presentation with strictly increasing pts in `video.time_base`;
     frames and packets are shifted together so that the earliest stream starts at 0 or later.
     Pixel format and size of all frames are those of the first. Meanwhile it counts what it met:
-    `damaged`, `repaired` (times) and `resized`; `jpeg_quality` is that of the first MJPEG packet.
+    `damaged`, `repaired` (times) and `resized`.
 
     start, duration: the range to read, in seconds from the beginning of the file.
     frames: the most frames to read.
+    hints: whether the frames carry what the stream tells of their compression (`hints_of`).
     Raises InputError if the file can't be read or no frame of it decoded, ValueError for a range
     that can hold none.
     """
@@ -63,6 +64,7 @@ class Source:
         start: float | None = None,
         duration: float | None = None,
         frames: int | None = None,
+        hints: bool = True,
     ) -> None:
         _check_range(start, duration, frames)
         self.name = str(path)
@@ -75,7 +77,8 @@ class Source:
             self.damaged = 0
             self.repaired = 0
             self.resized = 0
-            self.jpeg_quality: int | None = None
+            self._decoder.copy_opaque = True  # packets hand their hints to their frames
+            self._has_tables = hints and self._decoder.name == "mjpeg"
             self._origin = self._earliest()
             self._start = Fraction(start) if start else None
             self._end = None if duration is None else Fraction(start or 0) + Fraction(duration)
@@ -183,8 +186,8 @@ class Source:
                     shift(packet, self._origin)
                     yield packet
                 continue
-            if self.video.codec_context.name == "mjpeg" and self.jpeg_quality is None:
-                self.jpeg_quality = jpeg_quality(bytes(packet))
+            if self._has_tables and packet.size:
+                packet.opaque = jpeg_hints(bytes(packet))
             for frame in self._decode(packet):
                 self._stamp(frame, last)
                 frame = self._like(frame, last)
@@ -276,7 +279,9 @@ class Source:
         if (frame.width, frame.height, frame.format.name) == shape:
             return frame
         self.resized += 1
-        return reformatted(frame, *shape)
+        frame = reformatted(frame, *shape)
+        frame.opaque = None  # its blocks are no longer where they were
+        return frame
 
 
 def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> VideoFrame:
@@ -347,9 +352,15 @@ def main_video(container: InputContainer, name: str) -> VideoStream:
 def decoder_of(video: VideoStream) -> VideoCodecContext:
     """The decoder of `video`: FFmpeg's own, or libvpx for alpha, which the own one leaves out."""
     decoder: Any = video.codec_context
-    if video.metadata.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
+    told = {key.lower(): value for key, value in video.metadata.items()}
+    if told.get("alpha_mode") == "1" and decoder.name in WITH_ALPHA:
         decoder = CodecContext.create(WITH_ALPHA[decoder.name], "r")
     return decoder  # type: ignore[no-any-return]
+
+
+def hints_of(frame: VideoFrame) -> Hints:
+    """What the stream told about the compression of a frame that a Source gave."""
+    return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
 
 
 def pts_of(frame: VideoFrame) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import Any, Literal
 
 import av
+from av.audio.format import AudioFormat
 from av.audio.resampler import AudioResampler
 from av.codec import Codec
 from av.container import OutputContainer
@@ -22,8 +24,11 @@ Action = Literal["copy", "convert", "attach", "drop"]
 PCM_LIKE = ("pcm_", "adpcm_", "flac", "alac")
 """Decoders of sound that is worth keeping without loss."""
 
-LOSSLESS_AUDIO = {"avi": ("pcm_s16le",), "mp4": ("alac", "flac"), "mov": ("alac",)}
-"""Lossless encoders by muxer; all others get FLAC."""
+LOSSLESS_AUDIO = {"mp4": ("alac", "flac"), "mov": ("alac",)}
+"""Lossless encoders by muxer; AVI gets PCM, all others FLAC."""
+
+PCM = {"u8": "pcm_u8", "s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le"}
+"""Encoders of PCM by FFmpeg's sample format."""
 
 LOSSY_AUDIO = ("aac", "libopus", "libmp3lame")
 
@@ -49,7 +54,7 @@ class StreamPlan:
 
     index: the stream's number in the input; kind: its type, as PyAV names it.
     codec: name of the input's codec, or the kind where FFmpeg has no decoder.
-    encoder: name of FFmpeg's encoder where it is converted.
+    encoder: name of FFmpeg's encoder where it is converted; cover: whether it is a cover picture.
     reason: why it is converted or dropped, for the user.
     """
 
@@ -59,6 +64,7 @@ class StreamPlan:
     action: Action
     encoder: str | None = None
     reason: str = ""
+    cover: bool = False
 
 
 def codec_name(stream: Stream) -> str:
@@ -76,7 +82,9 @@ def plan_streams(muxer: str, streams: list[Stream]) -> list[StreamPlan]:
 
 
 def _plan(muxer: str, stream: Stream) -> StreamPlan:
-    plan = partial(StreamPlan, stream.index, str(stream.type), codec_name(stream))
+    plan = partial(
+        StreamPlan, stream.index, str(stream.type), codec_name(stream), cover=is_picture(stream)
+    )
     if muxer == Y4M:
         return plan("drop", reason="y4m holds one video stream alone")
     if isinstance(stream, AttachmentStream) or (is_picture(stream) and muxer == "matroska"):
@@ -107,11 +115,13 @@ def _is_made_by_muxers(stream: Stream) -> bool:
 
 
 def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:
-    context = stream.codec_context
+    context: Any = stream.codec_context
     if context is None:
         return ()
     if stream.type == "audio":
         lossless = LOSSLESS_AUDIO.get(muxer, ("flac",))
+        if muxer == "avi":
+            lossless = (PCM.get(context.format.packed.name, "pcm_s16le"),)
         return (*lossless, *LOSSY_AUDIO) if context.name.startswith(PCM_LIKE) else LOSSY_AUDIO
     if stream.type == "subtitle" and context.name in TEXT_DECODERS:
         return TEXT
@@ -136,7 +146,7 @@ def _layout(stream: Any) -> str:
 
 def describe(output: Stream, stream: Stream) -> None:
     """Give `output` the metadata and dispositions of `stream`."""
-    stale = ("encoder", "vendor_id", "bps", "duration", "number_of_", "_statistics")
+    stale = ("encoder", "vendor_id", "bps", "duration", "number_of_", "_statistics", "alpha_mode")
     output.metadata.update(
         {k: v for k, v in stream.metadata.items() if not k.lower().startswith(stale)}
     )
@@ -167,6 +177,8 @@ class Converter:
         self.output: Any = _add_encoder(output, encoder=encoder, stream=stream)
         describe(self.output, stream)
         self._resampler: AudioResampler | None = None
+        self._latest: int | None = None
+        self._end = 0
 
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
         """The output's packets for one of the input's; None at the end."""
@@ -174,6 +186,7 @@ class Converter:
             yield from self._text(packet)
             return
         for frame in self._decode(packet):
+            self._stamp(frame)
             yield from self._encode(frame)
         if packet is None:
             if self._resampler is not None:
@@ -185,6 +198,18 @@ class Converter:
             return list(self.input.decode(packet))
         except av.FFmpegError:
             return []
+
+    def _stamp(self, frame: Any) -> None:
+        """Tell the time of `frame` in samples, as AVI's unit is longer than an encoder's frame.
+
+        A frame without a time, or before the last one, comes right after that.
+        """
+        rate = frame.sample_rate
+        time = None if frame.pts is None else round(frame.pts * frame.time_base * rate)
+        if time is None or (self._latest is not None and time < self._latest):
+            time = self._end
+        frame.pts, frame.time_base = time, Fraction(1, rate)
+        self._latest, self._end = time, time + frame.samples
 
     def _encode(self, frame: Any) -> Iterator[Packet[Any]]:
         if self._resampler is None:
@@ -210,6 +235,11 @@ class Converter:
         yield encoded
 
 
+def _nearest(formats: list[AudioFormat], wanted: AudioFormat) -> AudioFormat:
+    """The smallest sample format that holds what `wanted` does, else the largest."""
+    return min(formats, key=lambda f: (f.bytes < wanted.bytes, abs(f.bytes - wanted.bytes)))
+
+
 def _add_encoder(output: OutputContainer, *, encoder: str, stream: Any) -> Any:
     """Add to `output` a stream that `encoder` fills from `stream` decoded."""
     if stream.type == "subtitle":
@@ -219,11 +249,14 @@ def _add_encoder(output: OutputContainer, *, encoder: str, stream: Any) -> Any:
         added.time_base = stream.time_base
         return added
     context = stream.codec_context
-    rates = Codec(encoder, "w").audio_rates
+    codec = Codec(encoder, "w")
+    rates = codec.audio_rates
     rate = context.sample_rate
     if rates and rate not in rates:
         rate = min((r for r in rates if r >= rate), default=max(rates))
     added = output.add_stream(encoder, rate=rate)
+    if codec.audio_formats:
+        added.codec_context.format = _nearest(codec.audio_formats, context.format)
     channels = context.layout.nb_channels
     added.codec_context.layout = _layout(stream)
     if encoder in LOSSY_AUDIO:

@@ -87,10 +87,35 @@ class Model:
                 for dataset, rows in self.metrics.get("results", {}).items()
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"the metrics of {self.name} in {self.folder} are damaged ({error!r}): "
-                f"delete {METRICS} or export the model again"
-            ) from error
+            raise self._damaged(error) from error
+
+    def strength_at(self, jpeg_quality: int | None) -> float:
+        """The factor of the residual that serves a source of this IJG quality best.
+
+        Linear between the qualities at which it was fitted (`training/strength.py`), that of the
+        nearest one beyond them; 1 where the quality is unknown or nothing was fitted.
+        Raises ModelError if the metrics are damaged.
+        """
+        qualities, factors = self._strengths
+        if jpeg_quality is None or not qualities:
+            return 1.0
+        return float(np.interp(jpeg_quality, qualities, factors))
+
+    @cached_property
+    def _strengths(self) -> tuple[list[float], list[float]]:
+        """The qualities at which the strength was fitted, rising, and the strengths there."""
+        try:
+            fitted = self.metrics.get("strength", {})
+            pairs = sorted((float(quality), float(factor)) for quality, factor in fitted.items())
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+        return [quality for quality, _ in pairs], [factor for _, factor in pairs]
+
+    def _damaged(self, error: Exception) -> ModelError:
+        return ModelError(
+            f"the metrics of {self.name} in {self.folder} are damaged ({error!r}): "
+            f"delete {METRICS} or export the model again"
+        )
 
 
 def models_folder() -> Path:

@@ -1,0 +1,222 @@
+"""A part of a file: the frames asked for, what belongs to them beside, all beginning at 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import media
+import pytest
+from comparison import (
+    Film,
+    assert_planes,
+    assert_times,
+    open_file,
+    read_film,
+    read_tracks,
+)
+
+from vfilter import restore_video
+from vfilter.errors import InputError
+
+LENGTH = 100
+"""Frames of the long take, at 25 per second with a key frame every 10."""
+
+MILLISECOND = Fraction(1, 1000)
+
+ENDINGS = ["mp4", "mov", "mkv", "avi", "ts"]
+
+
+@pytest.fixture(scope="module")
+def takes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Film]]:
+    """The long take in a container and its decoded frames, made once."""
+    folder = tmp_path_factory.mktemp("takes")
+    made: dict[str, tuple[Path, Film]] = {}
+
+    def make(ending: str) -> tuple[Path, Film]:
+        if ending not in made:
+            path = media.long_take(folder / f"take.{ending}")
+            made[ending] = path, read_film(path)
+        return made[ending]
+
+    return make
+
+
+def cut(path: Path, output: Path, **span: Any) -> Film:
+    restore_video(path, output, strength=0, lossless=True, **span)
+    return read_film(output)
+
+
+def assert_frames(found: Film, whole: Film, first: int, count: int) -> None:
+    """Fail unless `found` is frames `first` on of `whole`, begun at 0."""
+    origin = whole.times[first]
+    times = [time - origin for time in whole.times[first : first + count]]
+    assert_times(found.times, times, unit=MILLISECOND)
+    for planes, wanted in zip(found.planes, whole.planes[first : first + count], strict=True):
+        assert_planes(planes, wanted)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("first", [1, 8, 9, 10, 11, 18, 19, 20, 35, 99])
+def test_start_is_exact_to_the_frame(
+    ending: str, first: int, takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    path, whole = takes(ending)
+    origin = whole.times[0] if ending == "ts" else 0
+    start = float(whole.times[first] - origin)
+    if ending == "ts":  # sound begins the file there
+        start += float(begin_of_sound(path))
+    found = cut(path, tmp_path / "out.mkv", start=start - 0.002, frames=3)
+    assert_frames(found, whole, first, min(3, LENGTH - first))
+
+
+def begin_of_sound(path: Path) -> Fraction:
+    """Seconds that the film begins after the sound, if it does."""
+    with open_file(path) as container:
+        film, sound = (s[0].start_time * s[0].time_base for s in streams_of(container))
+        return max(Fraction(film - sound), Fraction(0))
+
+
+def streams_of(container: Any) -> tuple[Any, Any]:
+    return container.streams.video, container.streams.audio
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_duration_ends_before_the_frame_at_the_end(
+    ending: str, takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    path, whole = takes(ending)
+    found = cut(path, tmp_path / "out.mkv", duration=0.999)
+    late = begin_of_sound(path)
+    assert_frames(found, whole, 0, 25 - (late > 0))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_frames_counts(
+    ending: str, takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    path, whole = takes(ending)
+    assert_frames(cut(path, tmp_path / "out.mkv", frames=7), whole, 0, 7)
+
+
+def test_more_than_there_is_gives_all(
+    takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    path, whole = takes("mp4")
+    assert_frames(cut(path, tmp_path / "out.mkv", frames=1000, duration=60), whole, 0, LENGTH)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    ("span", "begin", "end"),
+    [
+        ({"start": 1.0}, 1, 4),
+        ({"start": 1.0, "duration": 2.0}, 1, 3),
+        ({"start": 1.0, "frames": 25}, 1, 2),
+        ({"frames": 50}, 0, 2),
+        ({"duration": 0.2}, 0, 0.2),
+    ],
+)
+def test_sound_is_cut_with_the_film(
+    ending: str,
+    span: dict[str, float],
+    begin: float,
+    end: float,
+    takes: Callable[[str], tuple[Path, Film]],
+    tmp_path: Path,
+) -> None:
+    path, _ = takes(ending)
+    output = tmp_path / f"out.{ending}"
+    restore_video(path, output, strength=0, preset="ultrafast", allow_loss=True, **span)
+    (before,), (after,) = sound_tracks(path), sound_tracks(output)
+    expected = [
+        (payload, time - begin)
+        for payload, time in before
+        if begin <= time < end or abs(float(time) - begin) < 1e-6
+    ]
+    assert [payload for payload, _ in after] == [payload for payload, _ in expected]
+    if ending != "avi":  # whose sound has no times of its own
+        for (_, found), (_, wanted) in zip(after, expected, strict=True):
+            assert abs(found - wanted) <= MILLISECOND
+
+
+def sound_tracks(path: Path) -> list[list[tuple[str, Any]]]:
+    return [
+        [(payload, time) for payload, (time, _) in zip(t.hashes, t.times, strict=True)]
+        for t in read_tracks(path)
+        if t.kind == "audio"
+    ]
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_chapters_are_cut_and_shifted(
+    ending: str, takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    output = tmp_path / f"out.{ending}"
+    restore_video(takes(ending)[0], output, strength=0, start=0.52, duration=2)
+    with open_file(output) as container:
+        found = [
+            (chapter["metadata"]["title"], *times_of(chapter)) for chapter in container.chapters()
+        ]
+    expected = [("0", 0, 0.48), ("1", 0.48, 1.48), ("2", 1.48, 2)]
+    assert found == [pytest.approx(chapter) for chapter in expected]
+
+
+def times_of(chapter: Any) -> tuple[float, float]:
+    return (
+        float(chapter["start"] * chapter["time_base"]),
+        float(chapter["end"] * chapter["time_base"]),
+    )
+
+
+def test_captions_are_cut_with_the_film(tmp_path: Path) -> None:
+    path, output = media.captioned(tmp_path / "in.mkv", "subrip"), tmp_path / "out.mkv"
+    restore_video(path, output, strength=0, start=0.2)
+    (captions,) = read_tracks(output)
+    assert captions.times == [(Fraction(40, 1000), Fraction(160, 1000))]
+    assert captions.hashes == read_tracks(path)[0].hashes[1:]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_parts_make_the_whole(
+    ending: str, takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    """Each frame is in exactly one of the parts that follow upon each other."""
+    path, whole = takes(ending)
+    marks = [0, 0.5, 1.23, 2.0, 10]
+    counts = [
+        len(
+            cut(
+                path, tmp_path / f"{start}.mkv", start=start, duration=end - start, overwrite=True
+            ).times
+        )
+        for start, end in pairwise(marks)
+    ]
+    assert sum(counts) == len(whole.times)
+
+
+@pytest.mark.parametrize(
+    ("span", "match"),
+    [
+        ({"start": -1}, "start must be 0 seconds or more, got -1"),
+        ({"duration": 0}, "duration must be more than 0 seconds, got 0"),
+        ({"frames": 0}, "frames must be 1 or more, got 0"),
+    ],
+)
+def test_a_range_that_can_hold_nothing_is_refused(
+    span: dict[str, float], match: str, tmp_path: Path
+) -> None:
+    path = media.y4m(tmp_path / "in.y4m")
+    with pytest.raises(ValueError, match=match):
+        restore_video(path, tmp_path / "out.mkv", strength=0, **span)
+
+
+def test_a_range_beyond_the_end_is_an_error(
+    takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="no frame of its video could be decoded in the range"):
+        cut(takes("mp4")[0], tmp_path / "out.mkv", start=4.1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,171 @@
+"""What MJPEG tells of its compression, and what the restorer makes of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vfilter.bitstream import Hints, jpeg_hints, nearest_quality, scaled_luma_table
+from vfilter.projection import project
+from vfilter.restorer import Restorer
+from vfilter.source import Source, hints_of
+
+Luma = NDArray[np.uint8]
+
+
+def plane(height: int, width: int) -> Luma:
+    return np.rint(media.scene(3, height, width, 0) * 255).astype(np.uint8)
+
+
+def gray_jpeg(luma: Luma, quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(luma).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def decoded(jpeg: bytes) -> Luma:
+    return np.asarray(Image.open(io.BytesIO(jpeg)), dtype=np.uint8).copy()
+
+
+def error(image: Luma, original: Luma) -> float:
+    return float(np.mean((image.astype(float) - original) ** 2))
+
+
+def mjpeg(path: Path, jpegs: list[bytes]) -> Path:
+    """An AVI of the JPEGs, which are of `media.WIDTH` x `media.HEIGHT`, at k/15 s."""
+    with av.open(path, "w") as output:
+        stream: Any = output.add_mux_stream(
+            "mjpeg", rate=15, width=media.WIDTH, height=media.HEIGHT
+        )
+        stream.time_base = Fraction(1, 15)
+        for index, jpeg in enumerate(jpegs):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.time_base = stream, Fraction(1, 15)
+            packet.pts = packet.dts = index
+            packet.is_keyframe = True
+            output.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("quality", [5, 10, 25, 50, 75, 90, 95, 100])
+def test_libjpegs_tables_are_read_and_named(quality: int) -> None:
+    hints = jpeg_hints(gray_jpeg(plane(16, 16), quality))
+    assert hints.luma_table == tuple(scaled_luma_table(quality))
+    assert hints.jpeg_quality == quality
+
+
+def test_a_foreign_table_is_placed_by_strength() -> None:
+    flat = tuple([16] * 64)
+    assert 60 <= nearest_quality(flat) <= 85
+
+
+@pytest.mark.parametrize("damage", [b"", b"no JPEG at all", b"\xff\xd8\xff\xdb\x00\x43\x00"])
+def test_a_damaged_header_tells_nothing(damage: bytes) -> None:
+    assert jpeg_hints(damage) == Hints()
+
+
+def test_a_zero_table_tells_nothing() -> None:
+    jpeg = bytearray(gray_jpeg(plane(16, 16), 50))
+    table = jpeg.index(b"\xff\xdb") + 5
+    jpeg[table : table + 64] = bytes(64)
+    assert jpeg_hints(bytes(jpeg)) == Hints()
+
+
+def test_hints_check_their_table() -> None:
+    with pytest.raises(ValueError, match="64 positive steps"):
+        Hints(luma_table=(1, 2, 3))
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (45, 61), (9, 8), (7, 30)])
+@pytest.mark.parametrize("quality", [10, 40, 90])
+def test_projection_brings_an_estimate_nearer(shape: tuple[int, int], quality: int) -> None:
+    original = plane(*shape)
+    before = decoded(gray_jpeg(original, quality))
+    rng = np.random.default_rng(1)
+    estimate = np.clip(before + np.rint(rng.normal(0, 12, shape)), 0, 255).astype(np.uint8)
+    table = tuple(scaled_luma_table(quality))
+    after = project(torch.tensor(estimate), torch.tensor(before), table).numpy()
+    assert error(after, original) <= error(estimate, original)
+    assert min(shape) < 10 or error(after, original) < error(estimate, original)
+    untouched = slice(shape[0] // 8 * 8, None)
+    np.testing.assert_array_equal(after[untouched], estimate[untouched])
+
+
+def test_projection_leaves_what_is_possible_alone() -> None:
+    original = plane(48, 64)
+    before = decoded(gray_jpeg(original, 30))
+    table = tuple(scaled_luma_table(30))
+    after = project(torch.tensor(original), torch.tensor(before), table).numpy()
+    assert np.abs(after.astype(int) - original).max() <= 1
+
+
+def test_projection_leaves_blocks_that_are_not_of_the_table_alone() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
+    estimate = plane(48, 64)
+    after = project(torch.tensor(estimate), torch.tensor(noise), tuple(scaled_luma_table(10)))
+    np.testing.assert_array_equal(after.numpy(), estimate)
+
+
+def test_frames_carry_the_table_of_their_own_packet(tmp_path: Path) -> None:
+    qualities = [20, 20, 80, 80, 35]
+    path = mjpeg(tmp_path / "a.avi", [media.jpeg(i, q) for i, q in enumerate(qualities)])
+    with Source(path) as source:
+        frames = [item for item in source if isinstance(item, av.VideoFrame)]
+        assert [hints_of(frame).jpeg_quality for frame in frames] == qualities
+    with Source(path, hints=False) as source:
+        assert hints_of(source.first) == Hints()
+
+
+def test_other_codecs_tell_nothing(tmp_path: Path) -> None:
+    with Source(media.video_file(tmp_path / "a.mp4")) as source:
+        assert hints_of(source.first) == Hints()
+
+
+def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(model, fitted)
+    (fitted / "metrics.json").write_text(json.dumps({"strength": {"20": 1.0, "60": 0.0}}))
+    before = decoded(gray_jpeg(plane(48, 64), 60))
+    at_60 = Hints(luma_table=tuple(scaled_luma_table(60)))
+    at_40 = Hints(luma_table=tuple(scaled_luma_table(40)))
+    with Restorer(fitted, project=False) as restore, Restorer(fitted, strength=0.5) as half:
+        np.testing.assert_array_equal(restore.luma(before, hints=at_60), before)
+        np.testing.assert_array_equal(restore.luma(before, hints=at_40), half.luma(before))
+        assert restore.model.strength_at(None) == 1.0
+        assert restore.model.strength_at(100) == 0.0
+
+
+def test_the_restorer_projects_planes_and_fields(model: Path) -> None:
+    original = plane(48, 64)
+    before = decoded(gray_jpeg(original, 60))
+    hints = Hints(luma_table=tuple(scaled_luma_table(60)))
+    with Restorer(model) as restore, Restorer(model, project=False) as free:
+        projected, unprojected = restore.luma(before, hints=hints), free.luma(before, hints=hints)
+        assert error(projected, original) < error(unprojected, original)
+        interlaced = np.repeat(before, 2, axis=0)
+        frame = av.VideoFrame.from_ndarray(interlaced, format="gray")
+        flagged = media.fields(frame, "tff")
+        top = restore(flagged, hints=hints).to_ndarray()[::2]
+        np.testing.assert_array_equal(top, projected)
+
+
+def test_damaged_strengths_are_named(model: Path, tmp_path: Path) -> None:
+    from vfilter.errors import ModelError
+
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    (broken / "metrics.json").write_text(json.dumps({"strength": {"20": "strong"}}))
+    with Restorer(broken) as restore, pytest.raises(ModelError, match="damaged"):
+        restore.luma(plane(16, 16), hints=Hints(luma_table=tuple([16] * 64)))

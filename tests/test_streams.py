@@ -1,0 +1,305 @@
+"""Everything beside the film: copied packet for packet, converted with a word, or an error."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import media
+import numpy as np
+import pytest
+from av.stream import Disposition
+from comparison import (
+    Track,
+    open_file,
+    read_film,
+    read_sound,
+    read_text,
+    read_tracks,
+)
+
+from vfilter import Summary, restore_video
+from vfilter.errors import OutputError
+
+EMPTY_CAPTION = "c4103f122d27677c9db144cae1394a66"
+"""MD5 of two zero bytes, which mov muxers put between captions."""
+
+MILLISECOND = Fraction(1, 1000)
+
+
+def restored(path: Path, output: Path, **options: Any) -> Summary:
+    return restore_video(path, output, strength=0, preset="ultrafast", **options)
+
+
+def payloads(track: Track) -> list[str]:
+    return [payload for payload in track.hashes if payload != EMPTY_CAPTION]
+
+
+def metadata_of(path: Path) -> tuple[dict[str, str], list[dict[str, str]]]:
+    """Tags of the file and of its streams, keys in lower case."""
+    with open_file(path) as container:
+        tables = [container.metadata, *(stream.metadata for stream in container.streams)]
+    of_file, *of_streams = ({k.lower(): v for k, v in table.items()} for table in tables)
+    return of_file, of_streams
+
+
+def chapters_of(path: Path) -> list[tuple[float, float, str]]:
+    with open_file(path) as container:
+        return [
+            (
+                float(chapter["start"] * (chapter["time_base"] or 1)),
+                float(chapter["end"] * (chapter["time_base"] or 1)),
+                chapter["metadata"]["title"],
+            )
+            for chapter in container.chapters()
+        ]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("mp4", "mp4"), ("mp4", "mov"), ("mov", "mp4"), ("mov", "mov"), ("mkv", "mkv")],
+)
+def test_sound_and_captions_are_copied_packet_for_packet(
+    source: str, target: str, tmp_path: Path
+) -> None:
+    path, output = media.phone(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    summary = restored(path, output)
+    assert {plan.action for plan in summary.plan.streams if plan.kind != "data"} == {"copy"}
+    before, after = read_tracks(path), read_tracks(output)
+    assert [(t.kind, t.codec, payloads(t)) for t in after] == [
+        (t.kind, t.codec, payloads(t)) for t in before
+    ]
+    for found, wanted in zip(after[:2], before[:2], strict=True):
+        assert found.times == wanted.times
+
+
+@pytest.mark.parametrize("target", ["mp4", "mov", "mkv", "webm"])
+@pytest.mark.parametrize("source", ["mp4", "mkv"])
+def test_chapters_survive(source: str, target: str, tmp_path: Path) -> None:
+    path, output = media.phone(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    restored(path, output)
+    expected = [(start / 1000, end / 1000, title) for start, end, title in media.CHAPTERS]
+    assert chapters_of(path) == chapters_of(output) == expected
+
+
+@pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("source", ["mp4", "mkv"])
+def test_metadata_and_languages_survive(source: str, target: str, tmp_path: Path) -> None:
+    path, output = media.phone(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    restored(path, output)
+    of_file, of_streams = metadata_of(output)
+    assert of_file.items() >= {"title": "A small film", "comment": "made for tests"}.items()
+    languages = [tags.get("language") for tags in of_streams[:4]]
+    # QuickTime itself knows German under another number, which FFmpeg writes as none
+    assert languages == ["eng", "fra", None if target == "mov" else "deu", "spa"]
+    handlers = [tags.get("handler_name") for tags in of_streams[:3]]
+    assert handlers == ["The picture", "The sound", "The director"]
+
+
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+def test_dispositions_survive(target: str, tmp_path: Path) -> None:
+    path, output = media.phone(tmp_path / "in.mp4"), tmp_path / f"out.{target}"
+    restored(path, output)
+    dispositions = [track.disposition for track in read_tracks(output)[:3]]
+    assert dispositions == [Disposition.default, Disposition.comment, Disposition.default]
+
+
+@pytest.mark.parametrize("target", ["mp4", "mov", "mkv"])
+def test_metadata_of_any_name_survives(target: str, tmp_path: Path) -> None:
+    path, output = tmp_path / "in.mkv", tmp_path / f"out.{target}"
+    with av.open(path, "w") as container:
+        container.metadata.update({"title": "A film", "CAMERA": "of my aunt", "Größe": "mäßig"})
+        media.fill_video(container, media.add_video(container))
+    restored(path, output)
+    of_file, _ = metadata_of(output)
+    expected = {"title": "A film", "camera": "of my aunt", "größe": "mäßig"}
+    assert of_file.items() >= expected.items()
+
+
+def test_attachments_and_covers_of_matroska_survive(tmp_path: Path) -> None:
+    path, output = media.uneven(tmp_path / "in.mkv"), tmp_path / "out.mkv"
+    restored(path, output)
+    before, after = read_tracks(path), read_tracks(output)
+    assert [(t.kind, t.codec, t.hashes) for t in after] == [
+        (t.kind, t.codec, t.hashes) for t in before
+    ]
+    assert after[2].disposition == Disposition.attached_pic
+    assert metadata_of(output)[1][2] == {"filename": "notes.txt", "mimetype": "text/plain"}
+
+
+@pytest.mark.parametrize("frames", [None, 5])
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+def test_a_cover_survives(target: str, frames: int | None, tmp_path: Path) -> None:
+    path, output = media.with_cover(tmp_path / "in.mp4"), tmp_path / f"out.{target}"
+    restored(path, output, frames=frames)
+    cover = read_tracks(output)[1]
+    assert cover.disposition == Disposition.attached_pic
+    assert cover.hashes == read_tracks(path)[1].hashes
+
+
+def test_a_cover_survives_before_tags_where_mp4_can_hold_one_of_them(tmp_path: Path) -> None:
+    path, output = media.uneven(tmp_path / "in.mkv", CAMERA="of my aunt"), tmp_path / "out.mp4"
+    summary = restored(path, output, allow_loss=True)
+    assert Disposition.attached_pic in [track.disposition for track in read_tracks(output)]
+    assert summary.plan.notes == ("mp4 with a cover picture can't hold the tags CAMERA",)
+
+
+@pytest.mark.parametrize("target", ["avi", "ts"])
+def test_lost_chapters_are_told(target: str, tmp_path: Path) -> None:
+    path, output = media.phone(tmp_path / "in.mp4"), tmp_path / f"out.{target}"
+    notes = restored(path, output, allow_loss=True).plan.notes
+    assert any("can't hold the 2 chapters" in note for note in notes)
+
+
+def test_a_second_film_is_copied(tmp_path: Path) -> None:
+    path, output = media.two_films(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    restored(path, output)
+    assert read_tracks(output)[0].hashes == read_tracks(path)[0].hashes
+
+
+@pytest.mark.parametrize(
+    ("sound", "source", "target", "encoder"),
+    [
+        ("pcm_u8", "avi", "mp4", "alac"),
+        ("adpcm_ima_wav", "avi", "mp4", "alac"),
+        ("adpcm_ima_wav", "avi", "mov", "alac"),
+        ("adpcm_ms", "avi", "mp4", "alac"),
+        ("pcm_mulaw", "avi", "mp4", "alac"),
+        ("adpcm_ima_wav", "avi", "mkv", "flac"),
+        ("pcm_s16be", "mov", "avi", "pcm_s16le"),
+        ("alac", "mov", "avi", "pcm_s32le"),
+        ("pcm_s24be", "mov", "avi", "pcm_s32le"),
+        ("pcm_f32be", "mov", "avi", "pcm_f32le"),
+    ],
+)
+def test_sound_that_has_to_be_converted_keeps_every_sample(
+    sound: str, source: str, target: str, encoder: str, tmp_path: Path
+) -> None:
+    path, output = tmp_path / f"in.{source}", tmp_path / f"out.{target}"
+    media.talkie(path, sound, rate=11025, layout="mono")
+    summary = restored(path, output)
+    assert [plan.encoder for plan in summary.plan.streams] == [encoder]
+    assert summary.plan.streams[0].reason == f"{summary.plan.muxer} can't hold {sound}"
+    assert np.array_equal(read_sound(output)[1], read_sound(path)[1])
+
+
+@pytest.mark.parametrize(
+    ("sound", "source", "target", "encoder"),
+    [
+        ("aac", "mp4", "webm", "libopus"),
+        ("pcm_u8", "avi", "webm", "libopus"),
+        ("wmav2", "avi", "mp4", "aac"),
+        ("pcm_s16le", "avi", "ts", "aac"),
+    ],
+)
+def test_sound_that_loses_something_keeps_its_place_and_length(
+    sound: str, source: str, target: str, encoder: str, tmp_path: Path
+) -> None:
+    path, output = tmp_path / f"in.{source}", tmp_path / f"out.{target}"
+    media.talkie(path, sound, b="96k")
+    summary = restored(path, output)
+    assert [plan.encoder for plan in summary.plan.streams] == [encoder]
+    old, new = (sound_on_the_clock(file) for file in (path, output))
+    assert abs(np.flatnonzero(old)[-1] - np.flatnonzero(new)[-1]) < 0.06 * 48000
+    assert abs(lateness(new, old)) < 0.003
+
+
+def sound_on_the_clock(path: Path) -> np.ndarray[Any, Any]:
+    """The first second of the first channel at 48 kHz, sample 0 at the first picture's time."""
+    with open_file(path) as container:
+        resampler = av.AudioResampler("dblp", rate=48000)
+        frames = list(container.decode(audio=0))
+        begin = frames[0].pts * (frames[0].time_base or Fraction(0)) - read_film(path).times[0]
+        parts = [e.to_ndarray()[0] for f in (*frames, None) for e in resampler.resample(f)]
+    samples = np.concatenate(parts)
+    lead = round(begin * 48000)
+    placed = np.concatenate([np.zeros(max(lead, 0)), samples[max(-lead, 0) :]])
+    return np.pad(placed, (0, 48000))[:48000]
+
+
+def lateness(sound: np.ndarray[Any, Any], than: np.ndarray[Any, Any]) -> float:
+    """Seconds that `sound` lies after `than`, where both fit best."""
+    spectra = [np.fft.rfft(np.pad(s, (0, 48000))) for s in (sound, than)]
+    fit = np.fft.irfft(spectra[0] * spectra[1].conj())
+    best = int(np.argmax(fit))
+    return (best if best < 48000 else best - 96000) / 48000
+
+
+@pytest.mark.parametrize("late", [0.0, 0.2])
+@pytest.mark.parametrize("target", ["mp4", "mov", "mkv", "ts", "webm"])
+@pytest.mark.parametrize(("sound", "source"), [("aac", "mp4"), ("libopus", "mkv")])
+def test_sound_stays_in_step_with_the_film(
+    sound: str, source: str, target: str, late: float, tmp_path: Path
+) -> None:
+    path, output = tmp_path / f"in.{source}", tmp_path / f"out.{target}"
+    media.talkie(path, sound, rate=48000, late=late)
+    restored(path, output)
+    assert abs(lateness(sound_on_the_clock(output), sound_on_the_clock(path))) < 0.003
+
+
+@pytest.mark.parametrize("target", ["mp4", "mkv", "mov"])
+def test_a_broadcast_begins_at_zero_and_stays_in_step(target: str, tmp_path: Path) -> None:
+    path, output = media.broadcast(tmp_path / "in.ts"), tmp_path / f"out.{target}"
+    restored(path, output)
+    assert 0 <= read_film(output).times[0] < Fraction(1, 20)
+    assert abs(lateness(sound_on_the_clock(output), sound_on_the_clock(path))) < 0.002
+
+
+@pytest.mark.parametrize(
+    ("codec", "source", "target", "encoder"),
+    [
+        ("mov_text", "mp4", "mkv", "subrip"),
+        ("mov_text", "mp4", "webm", "webvtt"),
+        ("subrip", "mkv", "mp4", "mov_text"),
+        ("subrip", "mkv", "webm", "webvtt"),
+        ("webvtt", "mkv", "mp4", "mov_text"),
+        ("ass", "mkv", "mp4", "mov_text"),
+        ("ass", "mkv", "mov", "mov_text"),
+    ],
+)
+def test_captions_are_converted_word_for_word(
+    codec: str, source: str, target: str, encoder: str, tmp_path: Path
+) -> None:
+    path, output = media.captioned(tmp_path / f"in.{source}", codec), tmp_path / f"out.{target}"
+    summary = restored(path, output)
+    assert [plan.encoder for plan in summary.plan.streams] == [encoder]
+    expected = [
+        (begin * MILLISECOND, (end - begin) * MILLISECOND, text)
+        for begin, end, text in media.SUBTITLES
+    ]
+    assert read_text(output) == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "source", "target", "match"),
+    [
+        (media.phone, "mp4", "avi", r"stream 3 \(subtitle, mov_text\) is lost: avi can't hold"),
+        (media.phone, "mp4", "ts", "mpegts can't hold mov_text; --allow-loss goes on without"),
+        (media.uneven, "mkv", "mp4", "stream 2 .* is lost: mp4 holds no attachments"),
+        (media.with_cover, "mp4", "mov", "mov holds no cover pictures"),
+        (media.with_cover, "mp4", "webm", "webm can't hold png"),
+    ],
+)
+def test_a_loss_is_an_error_unless_allowed(
+    recipe: Any, source: str, target: str, match: str, tmp_path: Path
+) -> None:
+    path, output = recipe(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    with pytest.raises(OutputError, match=match):
+        restored(path, output)
+    assert not output.exists()
+    summary = restored(path, output, allow_loss=True)
+    assert summary.plan.lost
+    assert len(read_film(output).times) == summary.frames
+
+
+def test_timecode_survives(tmp_path: Path) -> None:
+    path, output = tmp_path / "in.mov", tmp_path / "out.mov"
+    with av.open(path, "w") as container:
+        stream = media.add_video(container)
+        stream.metadata["timecode"] = "01:02:03:04"
+        media.fill_video(container, stream)
+    restored(path, output)
+    assert {tags.get("timecode") for tags in metadata_of(output)[1]} == {"01:02:03:04"}
+    assert read_tracks(output)[0].hashes == read_tracks(path)[0].hashes
