@@ -73,14 +73,14 @@ def test_a_foreign_table_is_placed_by_strength() -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"no JPEG at all", b"\xff\xd8\xff\xdb\x00\x43\x00"])
 def test_a_damaged_header_tells_nothing(damage: bytes) -> None:
-    assert jpeg_hints(damage) == Hints()
+    assert jpeg_hints(damage) == Hints(codec="mjpeg")
 
 
 def test_a_zero_table_tells_nothing() -> None:
     jpeg = bytearray(gray_jpeg(plane(16, 16), 50))
     table = jpeg.index(b"\xff\xdb") + 5
     jpeg[table : table + 64] = bytes(64)
-    assert jpeg_hints(bytes(jpeg)) == Hints()
+    assert jpeg_hints(bytes(jpeg)) == Hints(codec="mjpeg")
 
 
 def test_hints_check_their_table() -> None:
@@ -128,23 +128,54 @@ def test_frames_carry_the_table_of_their_own_packet(tmp_path: Path) -> None:
         assert hints_of(source.first) == Hints()
 
 
-def test_other_codecs_tell_nothing(tmp_path: Path) -> None:
-    with Source(media.video_file(tmp_path / "a.mp4")) as source:
+def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
+    with Source(media.video_file(tmp_path / "a.mp4", qp="30")) as source:
+        hints = hints_of(source.first)
+    assert hints.codec == "h264"
+    assert hints.qp is not None
+    assert hints.qp.shape == (media.HEIGHT // 16, media.WIDTH // 16)
+    assert 20 <= hints.qp.mean() <= 34
+
+
+def test_a_lossless_codec_tells_of_no_compression(tmp_path: Path) -> None:
+    with Source(media.video_file(tmp_path / "a.mkv", "ffv1")) as source:
         assert hints_of(source.first) == Hints()
+
+
+def test_each_block_has_its_strength(model: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(model, fitted)
+    (fitted / "metrics.json").write_text(json.dumps({"strength": {"h264": {"20": 0.0, "40": 1.0}}}))
+    before = plane(45, 61)
+    qp = np.full((3, 4), 20, np.float32)
+    qp[:, 2:] = 40
+    with Restorer(fitted, tile=16) as restore, Restorer(model) as full:
+        after = restore.luma(before, hints=Hints(codec="h264", qp=qp))
+        whole = full.luma(before)
+        np.testing.assert_array_equal(after[:, :24], before[:, :24])
+        np.testing.assert_array_equal(after[:, 40:], whole[:, 40:])
+        of_another_size = restore.luma(before, hints=Hints(codec="h264", qp=qp[:1]))
+        assert of_another_size.shape == before.shape
+        field = restore.luma(before[:24], hints=Hints(codec="h264", qp=qp))
+        np.testing.assert_array_equal(field[:, :24], before[:24, :24])
+        untold = restore.model.strength(Hints(codec="hevc"))
+        assert untold == pytest.approx(0.3)
 
 
 def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:
     fitted = tmp_path / "fitted"
     shutil.copytree(model, fitted)
-    (fitted / "metrics.json").write_text(json.dumps({"strength": {"20": 1.0, "60": 0.0}}))
+    (fitted / "metrics.json").write_text(
+        json.dumps({"strength": {"mjpeg": {"20": 1.0, "60": 0.0}}})
+    )
     before = decoded(gray_jpeg(plane(48, 64), 60))
     at_60 = Hints(luma_table=tuple(scaled_luma_table(60)))
     at_40 = Hints(luma_table=tuple(scaled_luma_table(40)))
     with Restorer(fitted, project=False) as restore, Restorer(fitted, strength=0.5) as half:
         np.testing.assert_array_equal(restore.luma(before, hints=at_60), before)
         np.testing.assert_array_equal(restore.luma(before, hints=at_40), half.luma(before))
-        assert restore.model.strength_at(None) == 1.0
-        assert restore.model.strength_at(100) == 0.0
+        assert restore.model.strength(Hints()) == 1.0
+        assert restore.model.strength(Hints(codec="mjpeg")) == 1.0
 
 
 def test_the_restorer_projects_planes_and_fields(model: Path) -> None:
@@ -166,6 +197,6 @@ def test_damaged_strengths_are_named(model: Path, tmp_path: Path) -> None:
 
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
-    (broken / "metrics.json").write_text(json.dumps({"strength": {"20": "strong"}}))
+    (broken / "metrics.json").write_text(json.dumps({"strength": {"mjpeg": {"20": "strong"}}}))
     with Restorer(broken) as restore, pytest.raises(ModelError, match="damaged"):
         restore.luma(plane(16, 16), hints=Hints(luma_table=tuple([16] * 64)))

@@ -17,10 +17,19 @@ from training.data import halved, load_folder
 from training.export import SETS, export
 from training.loop import Recipe, train
 from training.reencode import CLIPS, cost_table
+from training.strength import (
+    ENCODERS,
+    Curve,
+    fit_codec,
+    fit_jpeg,
+    read_clip,
+    training_clips,
+)
+from vfilter.weights import Model
 
 RECIPES = {
     "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=12000),
-    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=10000),
+    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=20000, batch=4, rate=1e-3),
 }
 
 CHECKPOINTS = Path("training/checkpoints")
@@ -68,8 +77,14 @@ def export_command(
         dataset: (load_folder(data / folder), qualities)
         for dataset, (folder, qualities) in SETS.items()
     }
-    fitting = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::5]]
-    export(name, checkpoints / f"{name}.pt", models, sets, fitting)
+    stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::5]]
+    clips = [read_clip(path) for path in training_clips(data / "clips")]
+
+    def strength(model: Model) -> dict[str, Curve]:
+        curves = {codec: fit_codec(model, codec, clips) for codec in ENCODERS}
+        return curves | {"mjpeg": fit_jpeg(model, stills)}
+
+    export(name, checkpoints / f"{name}.pt", models, sets, strength)
 
 
 @app.command("reencode")

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from safetensors.numpy import save
 from training.data import Luma
 from training.evaluate import evaluate
 from training.loop import BALANCE, EMA, FINEST, Recipe
-from training.strength import fit_strength
+from training.strength import Curve
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
 
@@ -114,12 +114,12 @@ def export(
     checkpoint: Path,
     models: Path,
     sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]],
-    fitting: Sequence[Luma] = (),
+    strength: Callable[[Model], dict[str, Curve]] = lambda _: {},
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the table of `models`.
 
     sets: originals and JPEG qualities, by data set, that the averaged weights are evaluated on.
-    fitting: originals, of the training images, on which the strength by quality is fitted.
+    strength: fits the curves of the strength by codec (`training.strength`).
     """
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     folder = models / name
@@ -128,7 +128,7 @@ def export(
     metrics = {
         "protocol": PROTOCOL,
         "training": {key: state[key] for key in ("recipe", "step", "seconds")},
-        "strength": fit_strength(load(folder), fitting) if fitting else {},
+        "strength": strength(load(folder)),
     }
     _write_metrics(folder, metrics)
     _write_metrics(folder, metrics | {"results": measure(load(folder), sets)})

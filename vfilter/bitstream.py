@@ -1,9 +1,9 @@
-"""What the stream tells about its compression: JPEG quantization tables."""
+"""What the stream tells about its compression: JPEG quantization tables, quantizers of blocks."""
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -23,18 +23,41 @@ STANDARD_LUMA_TABLE = (
 )
 
 
+QP_CODECS = {
+    "h264": "h264",
+    "mpeg4": "mpeg4",
+    "msmpeg4v2": "mpeg4",
+    "msmpeg4v3": "mpeg4",
+    "h263": "mpeg4",
+    "mpeg2video": "mpeg2video",
+    "mpeg1video": "mpeg2video",
+}
+"""Codecs whose decoders in FFmpeg export the quantizer of each macroblock (venc_params), and the
+codec whose quantizers mean about the same."""
+
+MACROBLOCK = 16
+"""Side of a macroblock in luma pixels in all of them (ITU-T H.264, 3.85; H.262, 6.1.3)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hints:
     """What the stream told about the compression of one frame; None where it told nothing.
 
+    codec: FFmpeg's name of it, None where the frame comes from no lossy codec.
     luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
+    qp: (rows, columns) float32, the quantizer of each macroblock: of H.264 its QP, 0 to 51, of
+        MPEG-1, 2 and 4 twice the quantiser scale.
     """
 
+    codec: str | None = None
     luma_table: tuple[int, ...] | None = None
+    qp: NDArray[np.float32] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.luma_table is not None and (len(self.luma_table) != 64 or min(self.luma_table) < 1):
             raise ValueError(f"luma_table must be 64 positive steps, got {self.luma_table}")
+        if self.qp is not None and (self.qp.ndim != 2 or not self.qp.size):
+            raise ValueError(f"qp must be (rows, columns), got shape {self.qp.shape}")
 
     @property
     def jpeg_quality(self) -> int | None:
@@ -48,9 +71,10 @@ def jpeg_hints(jpeg: bytes) -> Hints:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             tables = getattr(image, "quantization", {})
     except (OSError, SyntaxError, ValueError):
-        return Hints()
+        return Hints(codec="mjpeg")
     table = tuple(int(step) for step in tables.get(0, ()))
-    return Hints(luma_table=table if len(table) == 64 and min(table) > 0 else None)
+    whole = len(table) == 64 and min(table) > 0
+    return Hints(codec="mjpeg", luma_table=table if whole else None)
 
 
 @lru_cache

@@ -21,6 +21,7 @@ from vfilter import __version__
 from vfilter.errors import VdeblockError
 
 if TYPE_CHECKING:
+    from vfilter.bitstream import Hints
     from vfilter.pipeline import Plan, Progress, Summary
 
 RESTORE = "restore"
@@ -351,6 +352,8 @@ def _dry_run(
     restoring: dict[str, Any],
     encoding: dict[str, Any],
 ) -> None:
+    import numpy as np
+
     from vfilter.pipeline import plan_video, trial
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
@@ -361,19 +364,29 @@ def _dry_run(
         engine = restore.engine.description
         seconds = trial(restore, source.first)
         frames = source.frame_count
-        quality = hints_of(source.first).jpeg_quality
-        factor = restore.strength * restore.model.strength_at(quality)
+        hints = hints_of(source.first)
+        factor = float(np.mean(restore.strength * restore.model.strength(hints)))
     model = restore.model
     low, high = model.quality
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {low} to {high}")
-    known = "the stream tells no quality" if quality is None else f"JPEG quality {quality}"
-    print(f"strength: {factor:.2f} ({known})")
+    print(f"strength: {factor:.2f} ({_known(hints)})")
     print(f"engine: {engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {_clock(frames * seconds)}" if frames else "")
     if plan.lost:
         print("would stop: streams would be lost; --allow-loss goes on without them")
+
+
+def _known(hints: Hints) -> str:
+    """What the stream tells of its compression, for people."""
+    if hints.luma_table is not None:
+        return f"JPEG quality {hints.jpeg_quality}"
+    if hints.qp is not None:
+        return f"{hints.codec} with a mean quantizer of {hints.qp.mean():.1f} in the first frame"
+    if hints.codec is not None:
+        return f"a careful one: {hints.codec} tells no quality"
+    return "the source tells no compression"
 
 
 def _print_plan(plan: Plan, to: Any = None) -> None:

@@ -6,13 +6,14 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from vfilter.bitstream import Hints
+from vfilter.bitstream import MACROBLOCK, Hints
 from vfilter.engines import TorchEngine
 from vfilter.projection import project
 from vfilter.weights import Model, load
@@ -50,7 +51,7 @@ class Restorer:
 
         device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16" or "fp16".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
-            quality (`Model.strength_at`) where hints tell it.
+            quality (`Model.strength`) where hints tell it.
         project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the device.
         Raises ModelError if there is no such model, DeviceError if the device isn't there.
@@ -120,8 +121,8 @@ class Restorer:
         return self._planes(y, depth, hints)
 
     def _planes(self, y: Tensor, depth: int, hints: Hints) -> Tensor:
-        strength = self.strength * self.model.strength_at(hints.jpeg_quality)
-        if strength == 0:
+        strength = self._strength(hints, y)
+        if not torch.as_tensor(strength).any():
             return y.clone(memory_format=torch.contiguous_format)
         planes = y.to(self.engine.device)
         restored = torch.empty(planes.shape, dtype=planes.dtype, device=planes.device)
@@ -134,9 +135,26 @@ class Restorer:
                 target.copy_(project(target, plane, hints.luma_table))
         return restored.to(y.device)
 
-    def _restore_plane(self, y: Tensor, target: Tensor, full: int, strength: float) -> None:
+    def _strength(self, hints: Hints, y: Tensor) -> float | Tensor:
+        """The factor of the residual for planes y (..., H, W): one, or (1, H, W), smooth."""
+        factors = self.strength * self.model.strength(hints)
+        if isinstance(factors, float):
+            return factors
+        height, width = y.shape[-2:]
+        rows, columns = factors.shape
+        of_field = rows * MACROBLOCK >= 2 * height
+        size = (columns * MACROBLOCK, rows * (MACROBLOCK // 2 if of_field else MACROBLOCK))
+        smooth = cv2.resize(factors, size, interpolation=cv2.INTER_LINEAR)
+        if smooth.shape[0] < height or smooth.shape[1] < width:
+            return float(factors.mean())  # a map of another size
+        return torch.from_numpy(smooth[None, :height, :width]).to(self.engine.device)
+
+    def _restore_plane(
+        self, y: Tensor, target: Tensor, full: int, strength: float | Tensor
+    ) -> None:
         """Restore one plane y (H, W) of codes 0 to `full` into `target`, of the same shape.
 
+        strength: one factor, or (1, H, W), of each pixel.
         Tiles are of one size and overlap by what that takes; a batch is of one plane, so that
         what a plane becomes does not depend on the planes beside it.
         """
@@ -147,15 +165,13 @@ class Restorer:
         extended = torch.nn.functional.pad(y.float()[None, None], (r, r, r, r), mode="replicate")[0]
         size = max(1, self.engine.batch_pixels // (height * width))
         for batch in (corners[i : i + size] for i in range(0, len(corners), size)):
-            codes = torch.stack(
-                [
-                    extended[:, top : top + height + 2 * r, left : left + width + 2 * r]
-                    for top, left in batch
-                ]
-            )
+            codes = _tiles(extended, batch, height + 2 * r, width + 2 * r)
+            factor = strength
+            if isinstance(strength, Tensor):
+                factor = _tiles(strength, batch, height, width)
             residual = self.engine(codes / full - 0.5)
             centre = codes[..., r : r + height, r : r + width]
-            restored = (centre + strength * full * residual).round_().clamp_(0, full)
+            restored = (centre + factor * full * residual).round_().clamp_(0, full)
             for (top, left), (tile,) in zip(batch, restored, strict=True):
                 target[top : top + height, left : left + width] = tile
 
@@ -209,6 +225,11 @@ def _checked_depth(y: NDArray[Any] | Tensor, depth: int | None) -> int:
     if depth is None or not 9 <= depth <= 16:
         raise ValueError(f"depth of uint16 luma must be 9 to 16, got {depth}")
     return depth
+
+
+def _tiles(plane: Tensor, corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
+    """Tiles (N, 1, height, width) of a plane (1, H, W), by their top left corners."""
+    return torch.stack([plane[:, top : top + height, left : left + width] for top, left in corners])
 
 
 def _cuts(length: int, tile: int) -> tuple[list[int], int]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import av
+import numpy as np
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
@@ -22,7 +24,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import Hints, jpeg_hints
+from vfilter.bitstream import QP_CODECS, Hints, jpeg_hints
 from vfilter.errors import InputError
 from vfilter.luma import SD_HEIGHT
 
@@ -77,11 +79,13 @@ class Source:
             self.damaged = 0
             self.repaired = 0
             self.resized = 0
+            self._codec = lossy_codec(self.video) if hints else None
+            if self._codec in QP_CODECS:
+                self._decoder.options = {"export_side_data": "venc_params"}
             self._decoder.copy_opaque = True  # packets hand their hints to their frames
-            self._has_tables = hints and self._decoder.name == "mjpeg"
             self._origin = self._earliest()
-            self._start = Fraction(start) if start else None
-            self._end = None if duration is None else Fraction(start or 0) + Fraction(duration)
+            self._start = _exact(start) if start else None
+            self._end = None if duration is None else _exact(start or 0) + _exact(duration)
             self._limit = frames
             self._cut = Fraction(0)
             self._seek()
@@ -186,8 +190,9 @@ class Source:
                     shift(packet, self._origin)
                     yield packet
                 continue
-            if self._has_tables and packet.size:
-                packet.opaque = jpeg_hints(bytes(packet))
+            if packet.size and self._codec is not None:
+                is_jpeg = self._codec == "mjpeg"
+                packet.opaque = jpeg_hints(bytes(packet)) if is_jpeg else Hints(codec=self._codec)
             for frame in self._decode(packet):
                 self._stamp(frame, last)
                 frame = self._like(frame, last)
@@ -358,9 +363,21 @@ def decoder_of(video: VideoStream) -> VideoCodecContext:
     return decoder  # type: ignore[no-any-return]
 
 
+def lossy_codec(video: VideoStream) -> str | None:
+    """FFmpeg's name of the codec of `video`, None if that never loses anything."""
+    codec = video.codec_context.codec
+    return codec.canonical_name if codec.lossy else None
+
+
 def hints_of(frame: VideoFrame) -> Hints:
     """What the stream told about the compression of a frame that a Source gave."""
-    return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
+    if not isinstance(frame.opaque, Hints):
+        return Hints()
+    held: Any = frame.side_data
+    told = held.get("VIDEO_ENC_PARAMS") if frame.opaque.codec in QP_CODECS else None
+    if told is None or not told.nb_blocks:
+        return frame.opaque
+    return replace(frame.opaque, qp=told.qp_map().astype(np.float32))
 
 
 def pts_of(frame: VideoFrame) -> int:
@@ -398,6 +415,11 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
     """The presentation time of `packet` in seconds, None if it has none."""
     ticks = packet.pts if packet.pts is not None else packet.dts
     return None if ticks is None else ticks * packet.time_base
+
+
+def _exact(seconds: float) -> Fraction:
+    """The decimal that was meant, to the microsecond: 0.2 is a fifth and not a little more."""
+    return Fraction(seconds).limit_denominator(1_000_000)
 
 
 def _check_range(start: float | None, duration: float | None, frames: int | None) -> None:

@@ -18,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from vfilter.bitstream import QP_CODECS, Hints
 from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 
 ALIASES = {"l4": "l4-jpeg", "l8": "l8-jpeg"}
 """Names that let the tool choose the weights; JPEG's are the only ones so far."""
+
+USUAL_QP = 26.0
+"""The H.264 QP that a lossy source is taken for if its codec tells no quantizer: of the usual
+crf 23, whose B-frames are coarser."""
 
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
@@ -89,27 +94,41 @@ class Model:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def strength_at(self, jpeg_quality: int | None) -> float:
-        """The factor of the residual that serves a source of this IJG quality best.
+    def strength(self, hints: Hints) -> float | NDArray[np.float32]:
+        """The factor of the residual that serves a source best, by what its stream tells.
 
-        Linear between the qualities at which it was fitted (`training/strength.py`), that of the
-        nearest one beyond them; 1 where the quality is unknown or nothing was fitted.
+        By the curves in the metrics (`training/strength.py`): for JPEG over the IJG quality, for
+        codecs with a quantizer per macroblock over that, linear between the points of the fit and
+        the nearest one's beyond. For other lossy codecs that of a good H.264 (`USUAL_QP`); 1 for
+        a source that tells nothing and for a model without the curve.
+        Returns one factor, or (rows, columns) float32, one for each macroblock.
         Raises ModelError if the metrics are damaged.
         """
-        qualities, factors = self._strengths
-        if jpeg_quality is None or not qualities:
+        if hints.codec == "mjpeg" or hints.luma_table is not None:
+            quality = hints.jpeg_quality
+            return 1.0 if quality is None else float(self._at("mjpeg", quality))
+        if hints.codec is None:
             return 1.0
-        return float(np.interp(jpeg_quality, qualities, factors))
+        if hints.qp is None:
+            return float(self._at("h264", USUAL_QP))
+        return self._at(QP_CODECS[hints.codec], hints.qp).astype(np.float32)
+
+    def _at(self, codec: str, where: float | NDArray[np.float32]) -> NDArray[np.float64]:
+        """The curve of `codec` at quality or quantizer `where`, 1 if there is none."""
+        points, factors = self._curves.get(codec, ([0.0], [1.0]))
+        return np.asarray(np.interp(where, points, factors))
 
     @cached_property
-    def _strengths(self) -> tuple[list[float], list[float]]:
-        """The qualities at which the strength was fitted, rising, and the strengths there."""
+    def _curves(self) -> dict[str, tuple[list[float], list[float]]]:
+        """By codec: the qualities or quantizers of its curve, rising, and the strengths there."""
+        curves = {}
         try:
-            fitted = self.metrics.get("strength", {})
-            pairs = sorted((float(quality), float(factor)) for quality, factor in fitted.items())
+            for codec, fitted in self.metrics.get("strength", {}).items():
+                pairs = sorted((float(point), float(factor)) for point, factor in fitted.items())
+                curves[codec] = [p for p, _ in pairs], [f for _, f in pairs]
         except (AttributeError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
-        return [quality for quality, _ in pairs], [factor for _, factor in pairs]
+        return curves
 
     def _damaged(self, error: Exception) -> ModelError:
         return ModelError(

@@ -1,0 +1,266 @@
+"""Where the output goes: what is refused, and that only a complete file gets its name."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import media
+import pytest
+from comparison import assert_films, read_film
+
+from vfilter import restore_video
+from vfilter.errors import InputError, OutputError
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    return media.camera(tmp_path / "in.avi")
+
+
+def raising(error: BaseException, at: int = 5) -> Any:
+    """A progress callback that raises `error` at frame `at`."""
+
+    def progress(step: Any) -> None:
+        if step.frames == at:
+            raise error
+
+    return progress
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_existing_output_is_kept_unless_told(camera: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    with pytest.raises(OutputError, match=r"out.mp4: exists already; --overwrite replaces it"):
+        restore_video(camera, output, strength=0)
+    assert output.read_bytes() == b"precious"
+    restore_video(camera, output, strength=0, overwrite=True)
+    assert len(read_film(output).times) == media.FRAMES
+
+
+def test_a_missing_folder_is_an_error(camera: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder .*nowhere; make it first"):
+        restore_video(camera, tmp_path / "nowhere" / "out.mp4", strength=0)
+
+
+def test_a_folder_is_no_output(camera: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder; name a file"):
+        restore_video(camera, tmp_path, strength=0, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["out", "out.nonsense", "out.txt"])
+def test_an_ending_without_container_is_an_error(name: str, camera: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no container goes by that ending; use .mp4"):
+        restore_video(camera, tmp_path / name, strength=0)
+    assert names(tmp_path) == {"in.avi"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="everything is writable for root")
+def test_a_folder_without_permission_is_an_error(camera: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sealed"
+    folder.mkdir(mode=0o500)
+    with pytest.raises(OutputError, match="is not writable"):
+        restore_video(camera, folder / "out.mp4", strength=0)
+
+
+@pytest.mark.parametrize("way", ["same", "relative", "symlink", "hard link"])
+def test_the_input_is_never_the_output(
+    way: str, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = camera.read_bytes()
+    output = {"same": camera, "relative": Path("../" + tmp_path.name) / "in.avi"}.get(
+        way, tmp_path / "link.avi"
+    )
+    if way == "symlink":
+        output.symlink_to(camera)
+    if way == "hard link":
+        output.hardlink_to(camera)
+    with pytest.raises(ValueError, match="input and output are the same file"):
+        restore_video(camera, output, strength=0, overwrite=True)
+    assert camera.read_bytes() == before
+
+
+@pytest.mark.parametrize("error", [RuntimeError("stop"), KeyboardInterrupt(), OSError("full")])
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi", "y4m"])
+def test_nothing_is_left_of_a_run_that_fails(
+    error: BaseException, ending: str, camera: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / f"out.{ending}"
+    expected = OutputError if isinstance(error, OSError) else type(error)
+    with pytest.raises(expected):
+        restore_video(camera, output, strength=0, progress=raising(error))
+    assert names(tmp_path) == {"in.avi"}
+
+
+def test_an_old_output_survives_a_run_that_fails(camera: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    output.write_bytes(b"precious")
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(
+            camera, output, strength=0, overwrite=True, progress=raising(KeyboardInterrupt())
+        )
+    assert output.read_bytes() == b"precious"
+    assert names(tmp_path) == {"in.avi", "out.mp4"}
+
+
+def test_the_name_comes_when_the_file_is_complete(camera: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mp4"
+    seen: list[set[str]] = []
+    restore_video(camera, output, strength=0, progress=lambda step: seen.append(names(tmp_path)))
+    assert all("out.mp4" not in found and len(found) == 2 for found in seen)
+    assert names(tmp_path) == {"in.avi", "out.mp4"}
+
+
+def test_interruption_while_the_encoder_is_flushed_leaves_nothing(
+    camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        restore_video(camera, tmp_path / "out.mp4", strength=0)
+    assert names(tmp_path) == {"in.avi"}
+
+
+@pytest.mark.parametrize("name", ["a:b.avi", "-v.avi", "%03d.avi", "ä ö\nü.avi", "pipe:.avi"])
+def test_names_are_only_names(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = media.camera(tmp_path / "plain.avi").rename(tmp_path / name)
+    output = Path(name).with_suffix(".mkv")
+    restore_video(Path(name), output, strength=0, lossless=True)
+    assert_films(read_film(output.absolute()), read_film(path), unit=Fraction(1, 1000))
+
+
+def test_a_name_that_is_not_unicode(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path / "caf") + b"\xe9.avi"))
+    media.camera(tmp_path / "plain.avi").rename(path)
+    output = path.with_suffix(".mkv")
+    restore_video(path, output, strength=0, lossless=True)
+    assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, "no such file"),
+        (b"", "is empty"),
+        (b"What shall we do with a drunken sailor?" * 100, "not readable as media"),
+    ],
+)
+def test_an_input_that_is_none(content: bytes | None, match: str, tmp_path: Path) -> None:
+    path = tmp_path / "in.avi"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=match):
+        restore_video(path, tmp_path / "out.mkv", strength=0)
+
+
+def test_a_folder_is_no_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder; name one video file"):
+        restore_video(tmp_path, tmp_path / "out.mkv", strength=0)
+
+
+def test_sound_alone_is_no_input(tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    with media.av.open(path, "w") as container:
+        media.fill_sound(container, media.add_sound(container, "pcm_s16le", 8000))
+    with pytest.raises(InputError, match=r"no video stream to restore \(found: audio\)"):
+        restore_video(path, tmp_path / "out.mkv", strength=0)
+
+
+def test_a_playlist_does_not_reach_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "in.m3u8"
+    path.write_text("#EXTM3U\n#EXTINF:1,\nhttp://localhost:9/a.ts\n")
+    with pytest.raises(InputError):
+        restore_video(path, tmp_path / "out.mkv", strength=0)
+
+
+def test_a_truncated_input_is_restored_as_far_as_it_goes(camera: Path, tmp_path: Path) -> None:
+    whole = camera.read_bytes()
+    short = tmp_path / "short.avi"
+    short.write_bytes(whole[: len(whole) * 2 // 3])
+    summary = restore_video(short, tmp_path / "out.mkv", strength=0, lossless=True)
+    assert 4 < summary.frames < media.FRAMES
+    assert len(read_film(tmp_path / "out.mkv").times) == summary.frames
+
+
+def test_a_killed_run_leaves_nothing_under_the_name(camera: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    code = (
+        "import sys, time, vfilter\n"
+        "def pause(step):\n    print(step.frames, flush=True)\n    time.sleep(30)\n"
+        "vfilter.restore_video(*sys.argv[1:], strength=0, progress=pause)\n"
+    )
+    command = [sys.executable, "-c", code, str(camera), str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"1\n"
+        run.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        run.wait(20)
+        assert time.monotonic() - began < 10
+    assert names(tmp_path) == {"in.avi"}
+
+
+def test_y4m_through_standard_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = media.y4m(tmp_path / "in.y4m")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", Standard(path.read_bytes()))
+    monkeypatch.setattr(sys, "stdout", Standard(written))
+    restore_video("-", "-", strength=0)
+    output = tmp_path / "out.y4m"
+    output.write_bytes(written.getvalue())
+    assert_films(read_film(output), read_film(path))
+
+
+class Standard:
+    """A standard stream of bytes."""
+
+    def __init__(self, content: bytes | io.BytesIO) -> None:
+        self.buffer = io.BytesIO(content) if isinstance(content, bytes) else content
+
+    def write(self, text: str) -> None:
+        raise AssertionError(f"written to standard output: {text}")
+
+    def flush(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("ending", ["avi", "ts", "mkv"])
+def test_other_containers_through_standard_input(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = media.long_take(tmp_path / f"in.{ending}", seconds=1)
+    monkeypatch.setattr(sys, "stdin", Standard(path.read_bytes()))
+    summary = restore_video("-", tmp_path / "out.mkv", strength=0, lossless=True)
+    assert summary.frames == media.RATE
+    before, after = read_film(path), read_film(tmp_path / "out.mkv")
+    for found, wanted in zip(after.planes, before.planes, strict=True):
+        assert (found[0] == wanted[0]).all()
+
+
+def test_y4m_keeps_shape_fields_and_range(tmp_path: Path) -> None:
+    for recipe, tag in (
+        (media.anamorphic, "sample aspect ratio"),
+        (media.full_range, "range"),
+        (media.interlaced, None),
+    ):
+        path, output = recipe(tmp_path / "in.mp4"), tmp_path / "out.y4m"
+        restore_video(path, output, strength=0, overwrite=True)
+        before, after = read_film(path), read_film(output)
+        assert after.interlaced == before.interlaced
+        if tag:
+            assert after.tags[tag] == before.tags[tag]
