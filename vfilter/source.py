@@ -195,6 +195,7 @@ class Source:
                 packet.opaque = jpeg_hints(bytes(packet)) if is_jpeg else Hints(codec=self._codec)
             for frame in self._decode(packet):
                 self._stamp(frame, last)
+                self._add_quantizers(frame, last)
                 frame = self._like(frame, last)
                 last = frame
                 yield frame
@@ -250,6 +251,21 @@ class Source:
         self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames
 
+    def _add_quantizers(self, frame: VideoFrame, last: VideoFrame | None) -> None:
+        """Add to the hints of `frame` the quantizers that its decoder exported.
+
+        A frame that comes when the file has ended is without them: those of the one before serve.
+        """
+        hints = hints_of(frame)
+        if hints.codec not in QP_CODECS:
+            return
+        side_data: Any = frame.side_data
+        told = side_data.get("VIDEO_ENC_PARAMS")
+        if told is not None and told.nb_blocks:
+            frame.opaque = replace(hints, qp=told.qp_map().astype(np.float32))
+        elif last is not None:
+            frame.opaque = replace(hints, qp=hints_of(last).qp)
+
     def _stamp(self, frame: VideoFrame, last: VideoFrame | None) -> None:
         """Give `frame` its pts, dts and duration in `time_base`, pts later than `last`'s.
 
@@ -285,7 +301,7 @@ class Source:
             return frame
         self.resized += 1
         frame = reformatted(frame, *shape)
-        frame.opaque = None  # its blocks are no longer where they were
+        frame.opaque = Hints(codec=self._codec)  # its blocks are no longer where they were
         return frame
 
 
@@ -371,13 +387,7 @@ def lossy_codec(video: VideoStream) -> str | None:
 
 def hints_of(frame: VideoFrame) -> Hints:
     """What the stream told about the compression of a frame that a Source gave."""
-    if not isinstance(frame.opaque, Hints):
-        return Hints()
-    held: Any = frame.side_data
-    told = held.get("VIDEO_ENC_PARAMS") if frame.opaque.codec in QP_CODECS else None
-    if told is None or not told.nb_blocks:
-        return frame.opaque
-    return replace(frame.opaque, qp=told.qp_map().astype(np.float32))
+    return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
 
 
 def pts_of(frame: VideoFrame) -> int:
