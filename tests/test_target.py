@@ -50,7 +50,7 @@ def test_an_existing_output_is_kept_unless_told(camera: Path, tmp_path: Path) ->
 
 
 def test_a_missing_folder_is_an_error(camera: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no folder .*nowhere; make it first"):
+    with pytest.raises(OutputError, match=r"no folder .*nowhere; make it first"):
         restore_video(camera, tmp_path / "nowhere" / "out.mp4", strength=0)
 
 
@@ -61,7 +61,7 @@ def test_a_folder_is_no_output(camera: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["out", "out.nonsense", "out.txt"])
 def test_an_ending_without_container_is_an_error(name: str, camera: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="no container goes by that ending; use .mp4"):
+    with pytest.raises(OutputError, match=r"no container goes by that ending; use \.mp4"):
         restore_video(camera, tmp_path / name, strength=0)
     assert names(tmp_path) == {"in.avi"}
 

@@ -17,6 +17,7 @@ from training.data import halved, load_folder
 from training.export import SETS, export
 from training.loop import Recipe, train
 from training.reencode import CLIPS, cost_table
+from training.sources import checking_clips, gains
 from training.strength import (
     ENCODERS,
     Curve,
@@ -97,6 +98,18 @@ def reencode_command(
     """Measure what encoding the restored frames of DIR/clips costs, by constant rate factor."""
     clips = [data / "clips" / f"{name}.mkv" for name in CLIPS]
     for row in cost_table(clips, model, encoder, frames):
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+
+
+@app.command("sources")
+def sources_command(
+    data: Data,
+    model: Annotated[str, typer.Option(help="Model that restores.")] = "l8",
+    frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 10,
+    clips: Annotated[int | None, typer.Option(help="Clips, if not all.")] = None,
+) -> None:
+    """Measure what the default gains on each kind of source, on half of the clips in DIR/clips."""
+    for row in gains(checking_clips(data / "clips")[:clips], model, frames):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

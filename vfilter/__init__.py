@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from vfilter.errors import DeviceError, InputError, ModelError, OutputError, VdeblockError
 
 if TYPE_CHECKING:
+    from vfilter.bitstream import Hints
     from vfilter.pipeline import Plan, Progress, Summary, restore_video
     from vfilter.restorer import Restorer
 
 __all__ = [
     "DeviceError",
+    "Hints",
     "InputError",
     "ModelError",
     "OutputError",
@@ -35,6 +37,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATE = {
+    "Hints": "vfilter.bitstream",
     "Plan": "vfilter.pipeline",
     "Progress": "vfilter.pipeline",
     "Restorer": "vfilter.restorer",
