@@ -17,6 +17,7 @@ from comparison import Film, assert_films, assert_planes, assert_times, planes_o
 from vfilter import Restorer, restore_video
 from vfilter.errors import OutputError
 from vfilter.luma import luma_plane, planar
+from vfilter.source import Source, hints_of
 
 Recipe = Callable[[Path], Path]
 
@@ -172,7 +173,7 @@ def test_the_network_changes_luma_as_the_restorer_does_and_nothing_else(
     name: str, inputs: Callable[[str], Path], tmp_path: Path, model: Path
 ) -> None:
     output = tmp_path / "out.mkv"
-    restore_video(inputs(name), output, model=model, precision="fp32", lossless=True)
+    restore_video(inputs(name), output, model=model, precision="fp32", lossless=True, hints=False)
     before, after = read_film(inputs(name)), read_film(output)
     depth = {"hdr10": 10}.get(name)
     assert_times(zeroed(after).times, zeroed(before).times, unit=MILLISECOND)
@@ -183,11 +184,26 @@ def test_the_network_changes_luma_as_the_restorer_does_and_nothing_else(
             assert np.abs(luma.astype(int) - old.astype(int)).mean() > 0.5
 
 
+@pytest.mark.parametrize("name", ["camera", "b-frames", "divx", "top-first", "mpeg2-fields"])
+def test_what_the_stream_tells_is_heeded_frame_by_frame(
+    name: str, inputs: Callable[[str], Path], tmp_path: Path, model: Path
+) -> None:
+    path, output = inputs(name), tmp_path / "out.mkv"
+    restore_video(path, output, model=model, precision="fp32", lossless=True)
+    with Source(path) as source, Restorer(model, precision="fp32") as restore:
+        frames = [item for item in source if isinstance(item, av.VideoFrame)]
+        expected = [planes_of(restore(frame, hints=hints_of(frame))) for frame in frames]
+        told = hints_of(frames[0])
+    assert told.luma_table is not None or told.qp is not None
+    for found, wanted in zip(read_film(output).planes, expected, strict=True):
+        assert_planes(found, wanted)
+
+
 def test_interlaced_frames_are_restored_field_by_field(
     inputs: Callable[[str], Path], tmp_path: Path, model: Path
 ) -> None:
     path, output = inputs("top-first"), tmp_path / "out.mkv"
-    restore_video(path, output, model=model, precision="fp32", lossless=True)
+    restore_video(path, output, model=model, precision="fp32", lossless=True, hints=False)
     with Restorer(model, precision="fp32") as restore:
         for after, before in zip(read_film(output).planes, read_film(path).planes, strict=True):
             for field in (0, 1):

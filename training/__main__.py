@@ -30,7 +30,7 @@ from vfilter.weights import Model
 
 RECIPES = {
     "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=12000),
-    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=20000, batch=4, rate=1e-3),
+    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=16000, batch=4, rate=1e-3),
 }
 
 CHECKPOINTS = Path("training/checkpoints")

@@ -14,6 +14,7 @@ import av
 import cv2
 import numpy as np
 from av.video.frame import VideoFrame
+from numpy.typing import NDArray
 from PIL import Image
 
 from training.data import Luma
@@ -74,7 +75,7 @@ def degrade(frames: Sequence[VideoFrame], codec: str, setting: int, path: Path) 
 def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
     """A yuv420p frame as a JPEG, 4:2:0, of the same codes."""
     size = (frame.width, frame.height)
-    planes = [frame.to_ndarray(channel_last=False)[: frame.height]]
+    planes: list[NDArray[Any]] = [luma_plane(frame)]
     for plane in frame.planes[1:]:
         shape = (plane.height, plane.line_size)
         chroma = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(shape)[:, : plane.width]
