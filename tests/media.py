@@ -226,11 +226,25 @@ def chapters(marks: Iterable[tuple[int, int, str]] = CHAPTERS) -> list[Any]:
     ]
 
 
-def video_file(path: Path, codec: str = "libx264", **options: Any) -> Path:
-    """One video stream alone; `options` as for `add_video`, with a `_` for the `-` of x264."""
+def video_file(path: Path, codec: str = "libx264", *, frames: int = FRAMES, **options: Any) -> Path:
+    """One video stream alone; `options` as for `add_video`."""
     with av.open(path, "w") as output:
         stream = add_video(output, codec, **options)
-        fill_video(output, stream)
+        fill_video(output, stream, range(frames))
+    return path
+
+
+def song(path: Path) -> Path:
+    """MP3 of 44.1 kHz with a cover picture, and no film."""
+    with av.open(path, "w") as output:
+        sound = add_sound(output, "libmp3lame", 44100)
+        cover: Any = output.add_mux_stream("png", width=COVER[0], height=COVER[1])
+        cover.disposition = Disposition.attached_pic
+        packet: Any = Packet(png(*COVER))
+        packet.stream, packet.pts, packet.dts = cover, 0, 0
+        packet.is_keyframe = True
+        output.mux(packet)
+        fill_sound(output, sound)
     return path
 
 
@@ -431,9 +445,9 @@ def long_take(path: Path, *, seconds: int = 4, gop: int = 10) -> Path:
     return path
 
 
-def y4m(path: Path) -> Path:
+def y4m(path: Path, *, frames: int = FRAMES) -> Path:
     """YUV4MPEG2, 4:2:0."""
     with av.open(path, "w", format="yuv4mpegpipe", options={"strict": "-1"}) as output:
         stream = add_video(output, "wrapped_avframe")
-        fill_video(output, stream)
+        fill_video(output, stream, range(frames))
     return path

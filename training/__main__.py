@@ -29,8 +29,8 @@ from training.strength import (
 from vfilter.weights import Model
 
 RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=12000),
-    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=16000, batch=4, rate=1e-3),
+    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=11500),
+    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=14000, batch=4, rate=1e-3),
 }
 
 CHECKPOINTS = Path("training/checkpoints")
@@ -78,7 +78,7 @@ def export_command(
         dataset: (load_folder(data / folder), qualities)
         for dataset, (folder, qualities) in SETS.items()
     }
-    stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::5]]
+    stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
     clips = [read_clip(path) for path in training_clips(data / "clips")]
 
     def strength(model: Model) -> dict[str, Curve]:

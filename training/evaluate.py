@@ -31,18 +31,21 @@ def scores(images: Sequence[Luma], references: Sequence[Luma]) -> dict[str, floa
 
 
 def evaluate(
-    restorer: Restorer, planes: Sequence[Luma], quality: int
+    restorer: Restorer, planes: Sequence[Luma], quality: int, *, hinted: bool
 ) -> dict[str, dict[str, float]]:
-    """Scores of `planes`: as JPEG of `quality` ("distorted"), after the blind restorer
-    ("restored"), and after one that is told the quantization table ("hinted").
+    """Scores of `planes` as JPEG of `quality`, "distorted", and after the restorer, "restored".
+
+    hinted: whether to add "hinted", after a restorer that is told the quantization table.
     """
     distorted = [jpeg(plane, quality) for plane in planes]
-    hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
-    return {
+    kinds = {
         "distorted": scores(distorted, planes),
         "restored": scores([restorer.luma(plane) for plane in distorted], planes),
-        "hinted": scores([restorer.luma(plane, hints=hints) for plane in distorted], planes),
     }
+    if hinted:
+        hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
+        kinds["hinted"] = scores([restorer.luma(plane, hints=hints) for plane in distorted], planes)
+    return kinds
 
 
 def psnr_gain(module: TorchNetwork, planes: Sequence[Luma], quality: int) -> float:

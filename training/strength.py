@@ -48,8 +48,8 @@ BIN = 3
 FEWEST = 200
 """Macroblocks that a point needs."""
 
-FRAMES = 5
-SIZE = 256
+FRAMES = 3
+SIZE = 160
 """Frames and pixels, across and down, that are taken of each clip."""
 
 

@@ -210,13 +210,13 @@ def restore_command(
     }
     with _errors(debug=debug):
         if preview is not None:
-            _preview(input, preview, start, hints, restoring)
+            _preview(input, preview, start, hints, overwrite, restoring)
             return
         assert output is not None
         span: dict[str, Any] = {"start": start, "duration": duration, "frames": frames}
         span["hints"] = hints
         if dry_run:
-            _dry_run(input, output, span, restoring, encoding)
+            _dry_run(input, output, span, restoring, encoding, overwrite=overwrite)
             return
         from vfilter.pipeline import restore_video
 
@@ -336,13 +336,18 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _preview(
-    input: str, picture: Path, start: float | None, hints: bool, restoring: dict[str, Any]
+    input: str,
+    picture: Path,
+    start: float | None,
+    hints: bool,
+    overwrite: bool,
+    restoring: dict[str, Any],
 ) -> None:
     from vfilter.preview import write_preview
     from vfilter.restorer import Restorer
 
     with Restorer(**restoring) as restore:
-        write_preview(input, picture, restore, start=start, hints=hints)
+        write_preview(input, picture, restore, start=start, hints=hints, overwrite=overwrite)
 
 
 def _dry_run(
@@ -351,13 +356,16 @@ def _dry_run(
     span: dict[str, Any],
     restoring: dict[str, Any],
     encoding: dict[str, Any],
+    *,
+    overwrite: bool,
 ) -> None:
     import numpy as np
 
-    from vfilter.pipeline import plan_video, trial
+    from vfilter.pipeline import check_target, plan_video, trial
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
+    check_target(input, output, overwrite=overwrite)
     with Restorer(**restoring) as restore, Source(input, **span) as source:
         plan = plan_video(source, output, **encoding)
         _print_plan(plan, to=sys.stdout)

@@ -8,7 +8,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from vfilter.errors import OutputError
+from vfilter.errors import InputError, OutputError
+from vfilter.pipeline import check_target
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of, open_input
 
@@ -26,17 +27,16 @@ def write_preview(
     *,
     start: float | None = None,
     hints: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
 
     start: the frame's time in seconds; by default at a third of the length.
     hints: whether to heed what the stream tells of its compression.
-    Raises InputError and OutputError.
+    Raises InputError and OutputError, and ValueError where both paths are one file.
     """
-    if start is None:
-        with open_input(path) as container:
-            start = (container.duration or 0) / 1_000_000 * TELLING
-    with Source(path, start=start, frames=1, hints=hints) as source:
+    check_target(path, picture, overwrite=overwrite)
+    with _open_at(path, start, hints) as source:
         frame = source.first
         before, after = (_rgb(f) for f in (frame, restore(frame, hints=hints_of(frame))))
     gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
@@ -44,6 +44,21 @@ def write_preview(
         Image.fromarray(np.hstack([before, gap, after])).save(picture, format="PNG")
     except OSError as error:
         raise OutputError(f"{picture}: can't be written ({error.strerror or error})") from error
+
+
+def _open_at(path: str | Path, start: float | None, hints: bool) -> Source:
+    """The frame at `start`; without one, at a third of the length or, if none is there, the first.
+
+    A single picture has none there, nor a file that is shorter than its header says.
+    """
+    if start is not None:
+        return Source(path, start=start, frames=1, hints=hints)
+    with open_input(path) as container:
+        telling = (container.duration or 0) / 1_000_000 * TELLING
+    try:
+        return Source(path, start=telling, frames=1, hints=hints)
+    except InputError:
+        return Source(path, frames=1, hints=hints)
 
 
 def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:

@@ -16,7 +16,12 @@ from vfilter.streams import codec_name
 SAMPLED_PACKETS = 300
 """Packets of an MJPEG stream whose quality is looked at."""
 
-FIELD_ORDERS = ("unknown", "progressive", "top first", "bottom first", "top coded first")
+FIELD_ORDERS = (
+    *("unknown", "progressive", "top first", "bottom first"),
+    *("top coded, bottom shown first", "bottom coded, top shown first"),
+)
+"""By FFmpeg's AVFieldOrder."""
+
 RANGES = ("unknown", "limited", "full")
 
 
@@ -28,7 +33,11 @@ def probe(path: str | Path) -> dict[str, Any]:
     Raises InputError if the file can't be read.
     """
     with open_input(path) as container:
-        videos = [s for s in container.streams.video if s.codec_context is not None]
+        videos = [
+            s
+            for s in container.streams.video
+            if s.codec_context is not None and s.codec_context.width and not is_picture(s)
+        ]
         chosen = main_video(container, str(path)).index if videos else None
         duration = container.duration
         return {
@@ -70,7 +79,7 @@ def _stream(stream: Any, *, restored: bool) -> dict[str, Any]:
             "frame_rate": str(stream.guessed_rate) if stream.guessed_rate else None,
             "frames": stream.frames or None,
             "sample_aspect_ratio": str(sar) if sar else None,
-            "field_order": FIELD_ORDERS[min(context.field_order, len(FIELD_ORDERS) - 1)],
+            "field_order": FIELD_ORDERS[context.field_order],
             "range": RANGES[context.color_range],
         }
         if restored and facts["codec"] == "mjpeg" and not is_picture(stream):
