@@ -46,8 +46,12 @@ class Film:
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A stream beside the film. times: (pts, duration) of each packet in seconds."""
+    """A stream beside the film.
 
+    hashes: MD5 of each packet's payload; times: its (pts, duration) in seconds.
+    """
+
+    index: int
     kind: str
     codec: str | None
     language: str | None
@@ -80,6 +84,7 @@ def read_film(path: Path, *, limit: int | None = None, index: int | None = None)
     """
     with open_file(path) as container:
         stream = film_stream(container) if index is None else container.streams[index]
+        stream.thread_type = "AUTO"  # what is made of damage depends on it
         frames = list(islice(_frames(container, stream), limit))
         unit = stream.time_base
         counts_dts = container.format.name == "avi"
@@ -134,10 +139,13 @@ def _plane(frame: av.VideoFrame, number: int) -> NDArray[Any]:
     return lines[: plane.height].view(dtype)[:, :width].copy()
 
 
-def read_tracks(path: Path) -> list[Track]:
-    """Every stream beside the film, attachments and covers included, in the file's order."""
+def read_tracks(path: Path, *, film_index: int | None = None) -> list[Track]:
+    """Every stream beside the film, attachments and covers included, in the file's order.
+
+    film_index: number of the film, by default as `film_stream` finds it.
+    """
     with open_file(path) as container:
-        film = film_stream(container)
+        film = film_stream(container) if film_index is None else container.streams[film_index]
         packets: dict[int, list[Any]] = {s.index: [] for s in container.streams}
         with suppress(av.FFmpegError):
             for packet in container.demux():
@@ -151,13 +159,15 @@ def read_tracks(path: Path) -> list[Track]:
 
 
 def _track(stream: Any, packets: Sequence[Any]) -> Track:
-    payloads = [bytes(packet) for packet in packets]
+    context = stream.codec_context
+    codec = None if context is None else context.codec.canonical_name
+    payloads = [_payload(bytes(packet), codec) for packet in packets]
     if stream.type == "attachment":
         payloads = [bytes(stream.data)]
-    context = stream.codec_context
     return Track(
+        index=stream.index,
         kind=str(stream.type),
-        codec=None if context is None else context.codec.canonical_name,
+        codec=codec,
         language=stream.language,
         disposition=Disposition(stream.disposition),
         hashes=[hashlib.md5(payload).hexdigest() for payload in payloads],
@@ -169,6 +179,12 @@ def _track(stream: Any, packets: Sequence[Any]) -> Track:
             for packet in packets
         ],
     )
+
+
+def _payload(packet: bytes, codec: str | None) -> bytes:
+    """A packet without what containers put before it: the ADTS header of AAC (ISO/IEC 13818-7)."""
+    has_adts = codec == "aac" and packet[:1] == b"\xff" and packet[1] & 0xF6 == 0xF0
+    return packet[7:] if has_adts else packet
 
 
 def read_sound(path: Path, number: int = 0) -> tuple[list[Fraction], NDArray[np.float64]]:

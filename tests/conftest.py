@@ -8,9 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 from vfilter.networks import L4
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Planes of these sizes are restored faster by one thread, most of all on a busy machine."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

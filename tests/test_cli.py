@@ -325,7 +325,7 @@ def test_encoder_options_reach_the_encoder(
 def test_an_interruption_ends_with_130(
     camera: Path, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vfilter.restorer.Restorer.__call__", interrupted)

@@ -81,7 +81,10 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
 
 
 def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curve:
-    """The factor of least squared error over the macroblocks of `clips` by their quantizer."""
+    """The factor of least squared error over the macroblocks of `clips` by their quantizer.
+
+    It is not let rise towards finer quantizers, where encoders put the blocks that are easy.
+    """
     encoder, settings = ENCODERS[codec]
     bins: dict[int, NDArray[np.float64]] = {}
     counts: dict[int, int] = {}
@@ -100,10 +103,11 @@ def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curv
                         bins[index] = bins.get(index, np.zeros(2)) + chosen.sum(axis=0)
                         counts[index] = counts.get(index, 0) + len(chosen)
     centre = (BIN - 1) / 2
+    known = sorted((index for index in bins if counts[index] >= FEWEST), reverse=True)
+    falling = np.minimum.accumulate([LARGEST] + [_factor(bins[index]) for index in known])[1:]
     return {
-        f"{index * BIN + centre:g}": _factor(sums)
-        for index, sums in sorted(bins.items())
-        if counts[index] >= FEWEST
+        f"{index * BIN + centre:g}": float(factor)
+        for index, factor in zip(reversed(known), reversed(falling), strict=True)
     }
 
 

@@ -120,7 +120,9 @@ def choose_encoding(
     given = dict(options or {})
     wanted = pix_fmt or planar_name(frame.format)
     factor = transparent_crf(jpeg_quality) if crf is None else crf
-    names = (ENCODERS.get(codec, codec),) if codec else _candidates(muxer, frame, lossless)
+    oblong = sample_aspect_ratio not in (None, 1)
+    found = _candidates(muxer, frame, lossless=lossless, oblong=oblong)
+    names = (ENCODERS.get(codec, codec),) if codec else found
     for name in names:
         target = _pixel_format(name, wanted, free=pix_fmt is None, lossless=lossless)
         if target is None or not _keeps_size(name, target, frame):
@@ -132,7 +134,7 @@ def choose_encoding(
         if fits(muxer, partial(add, options=settings, taken=given)):
             chosen = lossless or codec is not None
             notes = _notes(name, target, names[0], wanted, frame, lossless=chosen)
-            notes += _losses(muxer, name, frame, sample_aspect_ratio)
+            notes += _losses(muxer, name, frame, oblong=oblong)
             return Encoding(
                 codec=name,
                 pix_fmt=target,
@@ -191,11 +193,12 @@ def muxer_options(muxer: str) -> dict[str, str]:
     return options.get(muxer, {"avoid_negative_ts": "disabled"} if muxer == "avi" else {})
 
 
-def _candidates(muxer: str, frame: VideoFrame, lossless: bool) -> tuple[str, ...]:
+def _candidates(muxer: str, frame: VideoFrame, *, lossless: bool, oblong: bool) -> tuple[str, ...]:
+    """The encoders to try. oblong: whether pixels are not square."""
     if muxer == Y4M:
         return ("wrapped_avframe",)
-    if lossless and muxer == "matroska" and has_hdr(frame):
-        return ("libx264", "ffv1")  # FFV1 has no place for the metadata
+    if lossless and muxer == "matroska" and (oblong or has_hdr(frame) or _captioned(frame)):
+        return ("libx264", "ffv1")  # FFV1 tells of none of these where a reader looks for it
     if lossless:
         return LOSSLESS.get(muxer, ("libx264", "ffv1"))
     if has_alpha(frame.format):
@@ -299,25 +302,25 @@ def _notes(
         notes.append(f"{encoder} instead of {first}, which can't keep the {lost}")
     if encoder == "ffv1" and not lossless:
         notes.append("ffv1 is lossless: the file will be large")
-    if target != wanted:
+    if VideoFormat(target).is_rgb != VideoFormat(wanted).is_rgb:
         notes.append(f"{wanted} becomes {target}, the nearest that {encoder} takes")
     return tuple(notes)
 
 
-def _losses(
-    muxer: str, encoder: str, frame: VideoFrame, sample_aspect_ratio: Fraction | None
-) -> tuple[str, ...]:
+def _captioned(frame: VideoFrame) -> bool:
+    """Whether closed captions travel with `frame` (CTA-708, in the video stream)."""
+    return side_data(frame, Type.A53_CC) is not None
+
+
+def _losses(muxer: str, encoder: str, frame: VideoFrame, *, oblong: bool) -> tuple[str, ...]:
     """What else the source says that neither the encoder nor the container can."""
     full = frame.color_range == ColorRange.JPEG and not frame.format.is_rgb
     losses = {
         "which lines are which field": frame.interlaced_frame and encoder not in MARKING_FIELDS,
         "HDR metadata": has_hdr(frame) and encoder not in PARAMETERS,
         "rotation": side_data(frame, Type.DISPLAYMATRIX) is not None and muxer not in TURNING,
-        "the shape of pixels": (
-            sample_aspect_ratio not in (None, 1)
-            and encoder in SHAPELESS
-            and muxer not in ("mp4", "mov")
-        ),
+        "closed captions": _captioned(frame) and encoder not in ("libx264", "libx265"),
+        "the shape of pixels": (oblong and encoder in SHAPELESS and muxer not in ("mp4", "mov")),
         "that the range is full": full and muxer == "avi" and encoder == "ffv1",
     }
     return tuple(f"{encoder} in {muxer} can't tell {name}" for name, lost in losses.items() if lost)

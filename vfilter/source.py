@@ -208,7 +208,7 @@ class Source:
         number of frames bounds it too.
         """
         waiting: deque[Packet[Any]] = deque()
-        start, end = self._start or Fraction(0), self._end
+        end = self._end
         count = 0
         for item in self._all():
             if isinstance(item, Packet):
@@ -223,7 +223,7 @@ class Source:
             if end is not None and (count == self._limit or time >= end):
                 if time >= end + SLACK or not self.container.streams.audio:
                     break
-            elif time >= start:
+            elif self._start is None or time >= self._start:
                 self._cut = time if count == 0 else self._cut
                 count += 1
                 until = time + self.time_base * item.duration
