@@ -16,7 +16,7 @@ from safetensors.numpy import save
 
 from training.data import Luma
 from training.evaluate import evaluate
-from training.loop import BALANCE, EMA, FINEST, Recipe
+from training.loop import EMA, FINEST, Recipe
 from training.strength import Curve
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
@@ -84,7 +84,7 @@ luma plane. It is blind: one set of weights for all qualities, without being tol
 | receptive field | {field}x{field} pixels |
 | input, output | luma as code / full scale - 0.5; the residual to add, on the same scale |
 | images | BSDS500 train and test, 400 photos, their luma (limited-range BT.601) |
-| compression | grayscale JPEG by libjpeg, quality {low} to {high}, as many per octave{fine} |
+| compression | grayscale JPEG, quality q {low} to {high}, density as q^-{slope:g}{fine} |
 | crops | {crop}x{crop} pixels, flipped and transposed at random, {batch} a step |
 | objective | residual; squared error, weight of a crop: its table scale to the -{balance:g} |
 | initialization | Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001 |
@@ -217,7 +217,6 @@ def card(model: Model) -> str:
         "low": low,
         "high": high,
         "fine": fine,
-        "balance": BALANCE,
         "ema": EMA,
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],

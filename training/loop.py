@@ -25,10 +25,6 @@ EMA = 0.999
 FINEST = 95
 """Highest JPEG quality that training shows a network."""
 
-BALANCE = 0.25
-"""Power by which crops of finer quality weigh more: 0 is plain squared error, which they hardly
-move; with 0.5 quality 10 fell behind (training/LOG.md)."""
-
 LOG_EVERY = 50
 """Steps between two lines of the log."""
 
@@ -40,6 +36,9 @@ class Recipe:
     qualities: lowest and highest JPEG quality of the main range (`sample_quality`).
     fine: share of the crops compressed above that range, up to `FINEST`, so that the
         network learns to leave good sources alone.
+    slope: power by which low qualities of the main range are commoner; 1 is as many per octave.
+    balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
+        they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
     crop: side of the training crops in pixels; batch: crops per step.
     rate: peak learning rate, held until the last `decay` share of `steps`, then falling
         linearly to zero; so a run can be lengthened from any checkpoint before that share.
@@ -50,6 +49,8 @@ class Recipe:
     qualities: tuple[int, int]
     steps: int
     fine: float = 0.0
+    slope: float = 1.0
+    balance: float = 0.25
     crop: int = 96
     batch: int = 8
     rate: float = 5e-4
@@ -100,7 +101,7 @@ def sample_batch(
         quality = sample_quality(recipe, rng)
         clean.append(crop)
         distorted.append(jpeg(crop, quality))
-        weights.append((table_scale(low) / table_scale(quality)) ** BALANCE)
+        weights.append((table_scale(low) / table_scale(quality)) ** recipe.balance)
     weight = torch.tensor(weights, dtype=torch.float32).view(-1, 1, 1, 1)
     return _to_tensor(distorted), _to_tensor(clean), weight
 
@@ -111,21 +112,25 @@ def _to_tensor(crops: Sequence[Luma]) -> Tensor:
 
 
 def sample_quality(recipe: Recipe, rng: np.random.Generator) -> int:
-    """A JPEG quality of the main range, as many per octave, or by `recipe.fine` above it.
+    """A JPEG quality q of the main range, its density as q**-slope, or by `recipe.fine` above it.
 
     Low qualities differ more from step to step and are the harder ones to restore.
     """
     low, high = recipe.qualities
     if rng.random() < recipe.fine:
         return int(rng.integers(high + 1, FINEST + 1))
-    return round(math.exp(rng.uniform(math.log(low), math.log(high))))
+    power = 1.0 - recipe.slope
+    if power == 0:
+        return round(math.exp(rng.uniform(math.log(low), math.log(high))))
+    quality: float = rng.uniform(high**power, low**power) ** (1 / power)
+    return round(quality)
 
 
 def table_scale(quality: int) -> float:
     """Percentage by which libjpeg scales its standard tables at `quality` (jpeg_quality_scaling).
 
     The squared error of a JPEG grows about as this scale; the loss is weighted by a small
-    negative power of it (`BALANCE`), so that fine qualities count without ruling.
+    negative power of it (`Recipe.balance`), so that fine qualities count without ruling.
     """
     return 5000 / quality if quality < 50 else max(200 - 2 * quality, 1)
 
