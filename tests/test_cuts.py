@@ -213,6 +213,15 @@ def test_a_range_that_can_hold_nothing_is_refused(
         restore_video(path, tmp_path / "out.mkv", strength=0, **span)
 
 
+def test_a_file_without_times_is_cut_by_its_frame_rate(tmp_path: Path) -> None:
+    path = media.video_file(tmp_path / "in.h264", frames=50, bf="0")
+    whole = read_film(path)
+    found = cut(path, tmp_path / "out.mkv", start=1, frames=10)
+    assert_times(found.times, [Fraction(k, 25) for k in range(10)], unit=MILLISECOND)
+    for planes, wanted in zip(found.planes, whole.planes[25:35], strict=True):
+        assert_planes(planes, wanted)
+
+
 def test_a_range_beyond_the_end_is_an_error(
     takes: Callable[[str], tuple[Path, Film]], tmp_path: Path
 ) -> None:

@@ -27,7 +27,6 @@ class Expected:
 
     error: part of the message of the InputError.
     lost: kinds of the streams that no container in question holds.
-    untold: tags that neither PyAV nor the lossless output tells.
     why: what is odd about its pictures, which are then compared in number and size alone.
     """
 
@@ -57,34 +56,67 @@ NO_ENCODER = {".264": ".mkv", ".h264": ".mkv", ".ogv": ".mkv"}
 """Endings whose container has no times, or no encoder here."""
 
 NAMES = [
-    *"""androidx__bbb_176x144_128kbps_15fps_h263.3gp androidx__bbb_176x144_192kbps_15fps_mpeg4.mp4
-    androidx__bbb_960x540_60fps_vp8.webm androidx__bear-vp9-odd-dimensions.webm
-    androidx__bt601.mov androidx__fragmented_captions.mp4 androidx__h265_with_metadata_track.mp4
-    androidx__hdr10-av1.mp4 androidx__hlg10-color-test.mp4
-    androidx__iibbibb_editlist_videoonly.mp4 androidx__invalid-bitstream.webm
-    androidx__roadtrip-vp92-10bit.webm androidx__sample_edit_list_no_sync_frame_before_edit.mp4
-    androidx__sample_rotate_and_reflect.mp4 androidx__sample_with_ass_subtitles.mkv
-    androidx__sample_with_chapters.mkv androidx__sample_with_color_info.mp4
-    androidx__sample_with_pgs_subtitles.mkv androidx__sample_with_vobsub.mp4
-    auto_editor__SAR-2by3.mp4 auto_editor__h264-mjpeg.mkv auto_editor__h264-png.mp4
-    auto_editor__mov_text.mp4 auto_editor__test_yuv422p.mp4
-    auto_editor__testsrc_with_attachment.mkv auto_editor__webvtt.mkv decord__corrupted.mp4
-    decord__unordered.mov decord__video_90.mov drewnoakes__100_0306.AVI
-    ffmpegcore__input_audio_only_10sec.mp4 getid3__206.126.8.225_2003-11-17-10-43-04_4301.mov
-    getid3__DivX5-noaudio.avi getid3__MJ2C.avi getid3__crappy-01.mov getid3__h264_bug.flv
-    getid3__mpeg1.mpg getid3__mpeg2.mpg getid3__small.ogv getid3__truncated.avi
-    libwebm__invalid_vp9_bitstream-bug_1416.webm mediabunny__cursed-vfr.mp4
-    mediabunny__no-initial-keyframe.ts mediabunny__transparency.webm mp4parse__no_timescale.mp4
-    openh264__Error_I_P.264 openshot__test1.mp4 torchcodec__testsrc2_odd_height_444.mp4
-    torchcodec__testsrc2_odd_height_and_width_444.mp4
-    torchcodec__testsrc2_odd_height_and_width_444_10bit.mp4
-    torchcodec__testsrc2_odd_height_and_width_mpeg2.mp4
-    torchcodec__testsrc2_odd_height_and_width_vp9.mp4
-    torchcodec__testsrc2_odd_height_and_width_vp9_10bit.mp4 torchcodec__testsrc2_odd_height_vp9.mp4
-    torchcodec__testsrc2_odd_height_vp9_10bit.mp4 torchcodec__testsrc2_odd_width_444.mp4
-    torchcodec__testsrc2_odd_width_mpeg2.mp4 torchcodec__testsrc2_odd_width_vp9.mp4
-    torchcodec__testsrc2_odd_width_vp9_10bit.mp4 vpf__test_res_change.h264""".split(),
+    "androidx__bbb_176x144_128kbps_15fps_h263.3gp",
+    "androidx__bbb_176x144_192kbps_15fps_mpeg4.mp4",
+    "androidx__bbb_960x540_60fps_vp8.webm",
+    "androidx__bear-vp9-odd-dimensions.webm",
+    "androidx__bt601.mov",
+    "androidx__fragmented_captions.mp4",
+    "androidx__h265_with_metadata_track.mp4",
+    "androidx__hdr10-av1.mp4",
+    "androidx__hlg10-color-test.mp4",
+    "androidx__iibbibb_editlist_videoonly.mp4",
+    "androidx__invalid-bitstream.webm",
+    "androidx__roadtrip-vp92-10bit.webm",
+    "androidx__sample_edit_list_no_sync_frame_before_edit.mp4",
+    "androidx__sample_rotate_and_reflect.mp4",
+    "androidx__sample_with_ass_subtitles.mkv",
+    "androidx__sample_with_chapters.mkv",
+    "androidx__sample_with_color_info.mp4",
+    "androidx__sample_with_pgs_subtitles.mkv",
+    "androidx__sample_with_vobsub.mp4",
+    "auto_editor__SAR-2by3.mp4",
+    "auto_editor__h264-mjpeg.mkv",
+    "auto_editor__h264-png.mp4",
+    "auto_editor__mov_text.mp4",
+    "auto_editor__test_yuv422p.mp4",
+    "auto_editor__testsrc_with_attachment.mkv",
+    "auto_editor__webvtt.mkv",
+    "decord__corrupted.mp4",
+    "decord__unordered.mov",
+    "decord__video_90.mov",
+    "drewnoakes__100_0306.AVI",
+    "ffmpegcore__input_audio_only_10sec.mp4",
+    "getid3__206.126.8.225_2003-11-17-10-43-04_4301.mov",
+    "getid3__DivX5-noaudio.avi",
+    "getid3__MJ2C.avi",
     "getid3__Type-2 DV.avi",
+    "getid3__crappy-01.mov",
+    "getid3__h264_bug.flv",
+    "getid3__mpeg1.mpg",
+    "getid3__mpeg2.mpg",
+    "getid3__small.ogv",
+    "getid3__truncated.avi",
+    "libwebm__invalid_vp9_bitstream-bug_1416.webm",
+    "mediabunny__cursed-vfr.mp4",
+    "mediabunny__no-initial-keyframe.ts",
+    "mediabunny__transparency.webm",
+    "mp4parse__no_timescale.mp4",
+    "openh264__Error_I_P.264",
+    "openshot__test1.mp4",
+    "torchcodec__testsrc2_odd_height_444.mp4",
+    "torchcodec__testsrc2_odd_height_and_width_444.mp4",
+    "torchcodec__testsrc2_odd_height_and_width_444_10bit.mp4",
+    "torchcodec__testsrc2_odd_height_and_width_mpeg2.mp4",
+    "torchcodec__testsrc2_odd_height_and_width_vp9.mp4",
+    "torchcodec__testsrc2_odd_height_and_width_vp9_10bit.mp4",
+    "torchcodec__testsrc2_odd_height_vp9.mp4",
+    "torchcodec__testsrc2_odd_height_vp9_10bit.mp4",
+    "torchcodec__testsrc2_odd_width_444.mp4",
+    "torchcodec__testsrc2_odd_width_mpeg2.mp4",
+    "torchcodec__testsrc2_odd_width_vp9.mp4",
+    "torchcodec__testsrc2_odd_width_vp9_10bit.mp4",
+    "vpf__test_res_change.h264",
 ]
 
 
@@ -201,19 +233,23 @@ def assert_tracks_kept(path: Path, output: Path, summary: Summary, before: Film)
     kept = [track for track in sources if actions[track.index] != "drop"]
     for source, found in zip(kept, aligned(read_tracks(output), kept), strict=True):
         if actions[source.index] == "attach":
-            assert found.hashes == source.hashes
+            assert found == source.hashes
         elif actions[source.index] == "copy":
-            assert is_part(found.hashes, source.hashes)
-            assert is_part([h for h, t in timed(source) if within(t, span)], found.hashes)
+            assert is_part(found, source.hashes)
+            assert is_part([h for h, t in timed(source) if within(t, span)], found)
 
 
-def aligned(found: Sequence[Track], kept: Sequence[Track]) -> Iterator[Track]:
-    """The streams of the output in the order of the source's: attachments are written last."""
+def aligned(found: Sequence[Track], kept: Sequence[Track]) -> Iterator[list[str]]:
+    """The packets of the output's streams in the order of the source's.
+
+    Attachments are written last, and mp4 leaves out a stream without packets.
+    """
     rest = list(found)
     for track in kept:
-        match = next(t for t in rest if (t.kind, bool(t.codec)) == (track.kind, bool(track.codec)))
-        rest.remove(match)
-        yield match
+        alike = [t for t in rest if (t.kind, bool(t.codec)) == (track.kind, bool(track.codec))]
+        if alike:
+            rest.remove(alike[0])
+        yield alike[0].hashes if alike else []
 
 
 def timed(track: Track) -> Iterator[tuple[str, Fraction | None]]:

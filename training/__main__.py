@@ -30,7 +30,16 @@ from vfilter.weights import Model
 
 RECIPES = {
     "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=11500),
-    "l4-jpeg": Recipe(network="l4", qualities=(10, 60), fine=0.2, steps=14000, batch=4, rate=1e-3),
+    "l4-jpeg": Recipe(
+        network="l4",
+        qualities=(10, 60),
+        fine=0.1,
+        slope=2.0,
+        balance=0.0,
+        steps=17000,
+        batch=4,
+        rate=1e-3,
+    ),
 }
 
 CHECKPOINTS = Path("training/checkpoints")

@@ -89,6 +89,7 @@ class Source:
             self._end = None if duration is None else _exact(start or 0) + _exact(duration)
             self._limit = frames
             self._cut = Fraction(0)
+            self._latest: int | None = None
             self._seek()
             self._items = self._ranged() if self._has_range else self._all()
             self._ahead: deque[VideoFrame | Packet[Any]] = deque()
@@ -195,7 +196,7 @@ class Source:
                 is_jpeg = self._codec == "mjpeg"
                 packet.opaque = jpeg_hints(bytes(packet)) if is_jpeg else Hints(codec=self._codec)
             for frame in self._decode(packet):
-                self._stamp(frame, last)
+                self._stamp(frame)
                 self._add_quantizers(frame, last)
                 frame = self._like(frame, last)
                 last = frame
@@ -267,8 +268,8 @@ class Source:
         elif last is not None:
             frame.opaque = replace(hints, qp=hints_of(last).qp)
 
-    def _stamp(self, frame: VideoFrame, last: VideoFrame | None) -> None:
-        """Give `frame` its pts, dts and duration in `time_base`, pts later than `last`'s.
+    def _stamp(self, frame: VideoFrame) -> None:
+        """Give `frame` its pts, dts and duration in `time_base`, pts later than the one before.
 
         AVI holds no pts; what FFmpeg derives for streams with packed B-frames goes back and
         forth, while the decoding times of the frames put out are right.
@@ -282,15 +283,15 @@ class Source:
             given.reverse()
         pts = next((t for t in given if t is not None), None)
         if pts is None:
-            pts = 0 if last is None else pts_of(last) + step
+            pts = 0 if self._latest is None else self._latest + step
             if self.video.start_time is not None:
                 self.repaired += 1
         else:
             pts -= round(self._origin / self.time_base)
-        if last is not None and pts <= pts_of(last):
-            pts = pts_of(last) + 1
+        if self._latest is not None and pts <= self._latest:
+            pts = self._latest + 1
             self.repaired += 1
-        frame.pts = pts
+        frame.pts = self._latest = pts
         frame.dts = None
 
     def _like(self, frame: VideoFrame, last: VideoFrame | None) -> VideoFrame:
