@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -52,7 +52,7 @@ ODD = {
     "mp4parse__no_timescale.mp4": Expected(why="damaged at random"),
 }
 
-NO_ENCODER = {".264": ".mkv", ".h264": ".mkv", ".ogv": ".mkv"}
+NO_ENCODER = (".264", ".h264", ".ogv")
 """Endings whose container has no times, or no encoder here."""
 
 NAMES = [
@@ -120,6 +120,30 @@ NAMES = [
 ]
 
 
+def expected_of(name: str) -> Expected:
+    return ODD.get(name, Expected())
+
+
+LARGE = {
+    "androidx__bbb_960x540_60fps_vp8.webm",
+    "androidx__h265_with_metadata_track.mp4",
+    "androidx__hdr10-av1.mp4",
+    "androidx__hlg10-color-test.mp4",
+    "androidx__sample_edit_list_no_sync_frame_before_edit.mp4",
+    "androidx__sample_with_color_info.mp4",
+    "mediabunny__cursed-vfr.mp4",
+}
+"""Files of large pictures, which take seconds."""
+
+
+def files(names: Iterable[str]) -> pytest.MarkDecorator:
+    """The parameter `name`, the large ones marked as slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=slow) if name in LARGE else name for name in names]
+    )
+
+
 @pytest.fixture(scope="module")
 def odd(data: Path) -> Path:
     return data / "odd"
@@ -129,9 +153,9 @@ def test_every_odd_file_is_listed(odd: Path) -> None:
     assert {path.name for path in odd.iterdir()} == set(NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@files(NAMES)
 def test_lossless_matroska_keeps_everything(name: str, odd: Path, tmp_path: Path) -> None:
-    expected = ODD.get(name, Expected())
+    expected = expected_of(name)
     path, output = odd / name, tmp_path / "out.mkv"
     options: dict[str, Any] = {"strength": 0, "lossless": True, "frames": FRAMES}
     if expected.error:
@@ -155,12 +179,9 @@ def test_lossless_matroska_keeps_everything(name: str, odd: Path, tmp_path: Path
     assert_tracks_kept(path, output, summary, before)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [n for n in NAMES if Path(n).suffix not in NO_ENCODER and not ODD.get(n, Expected()).error],
-)
+@files(n for n in NAMES if Path(n).suffix not in NO_ENCODER and not expected_of(n).error)
 def test_its_own_container_keeps_everything(name: str, odd: Path, tmp_path: Path) -> None:
-    expected = ODD.get(name, Expected())
+    expected = expected_of(name)
     path, output = odd / name, tmp_path / ("out" + Path(name).suffix)
     fast = {"preset": "ultrafast"} if "vp9_10bit" not in name and ".webm" not in name else {}
     summary = restore_video(

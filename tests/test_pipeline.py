@@ -337,6 +337,31 @@ def test_uneven_times_and_durations_stay(
     assert after.durations[-1] == read_film(inputs("uneven")).durations[-1]
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mov", "mkv", "avi", "webm"])
+@pytest.mark.parametrize("name", ["camera", "b-frames", "divx"])
+def test_the_length_stays(
+    name: str, ending: str, inputs: Callable[[str], Path], tmp_path: Path
+) -> None:
+    output = tmp_path / f"out.{ending}"
+    restore_video(inputs(name), output, strength=0, allow_loss=True)
+    # sound that is encoded anew ends with a whole frame: 1024 samples of AAC, 960 of Opus
+    assert length_of(output) == pytest.approx(length_of(inputs(name)), abs=0.1)
+
+
+def length_of(path: Path) -> float:
+    with av.open(path) as container:
+        return (container.duration or 0) / 1_000_000
+
+
+def test_odd_sizes_from_a_fine_clock_fit_into_mov(tmp_path: Path) -> None:
+    """MPEG-4 Part 2 counts in at most 65535 ticks a second, MPEG-TS in 90000."""
+    path, output = tmp_path / "in.ts", tmp_path / "out.mov"
+    media.video_file(path, "mpeg4", qscale="3", width=63, height=47)
+    summary = restore_video(path, output, strength=0)
+    assert summary.plan.encoding.codec == "mpeg4"
+    assert_times(read_film(output).times, [Fraction(k, 25) for k in range(media.FRAMES)])
+
+
 def test_avi_holds_uneven_times_on_a_fine_grid(
     inputs: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -167,6 +167,7 @@ def test_a_second_film_is_copied(tmp_path: Path) -> None:
         ("adpcm_ima_wav", "avi", "mov", "alac"),
         ("adpcm_ms", "avi", "mp4", "alac"),
         ("pcm_mulaw", "avi", "mp4", "alac"),
+        ("pcm_mulaw", "avi", "m4v", "alac"),
         ("adpcm_ima_wav", "avi", "mkv", "flac"),
         ("pcm_s16be", "mov", "avi", "pcm_s16le"),
         ("alac", "mov", "avi", "pcm_s32le"),
@@ -277,6 +278,7 @@ def test_captions_are_converted_word_for_word(
     [
         (media.phone, "mp4", "avi", r"stream 3 \(subtitle, mov_text\) is lost: avi can't hold"),
         (media.phone, "mp4", "ts", "mpegts can't hold mov_text; --allow-loss goes on without"),
+        (media.phone, "mp4", "mpg", "mpeg can't hold mov_text"),
         (media.uneven, "mkv", "mp4", "stream 2 .* is lost: mp4 holds no attachments"),
         (media.with_cover, "mp4", "mov", "mov holds no cover pictures"),
         (media.with_cover, "mp4", "webm", "webm can't hold png"),

@@ -72,15 +72,17 @@ MARKING_FIELDS = ("libx264", "ffv1", "mpeg2video", "mpeg4", "wrapped_avframe")
 SHAPELESS = ("libvpx-vp9", "libsvtav1")
 """Encoders that don't tell the aspect ratio of a pixel."""
 
-TURNING = ("mp4", "mov", "matroska", "webm")
+TURNING = ("mp4", "mov", "ipod", "matroska", "webm")
 """Muxers that hold a rotation."""
 
-IN_MPEGTS = {
-    *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "dirac"),
-    *("mp1", "mp2", "mp3", "aac", "aac_latm", "ac3", "eac3", "dts", "truehd", "opus", "s302m"),
+IN_BOTH = {"h264", "hevc", "mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "truehd"}
+IN_MPEGTS = IN_BOTH | {
+    *("vvc", "mpeg4", "vc1", "dirac", "aac", "aac_latm", "eac3", "opus", "s302m"),
     *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "data"),
 }
-"""Codecs that MPEG-TS has a name for; FFmpeg writes any other as bytes that no reader knows."""
+IN_MPEGPS = IN_BOTH | {"pcm_s16be", "pcm_dvd", "dvd_subtitle"}
+READABLE = {"mpegts": IN_MPEGTS} | dict.fromkeys(("mpeg", "vob", "dvd", "svcd"), IN_MPEGPS)
+"""Codecs that MPEG's streams have names for; FFmpeg writes others as bytes that no reader knows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +160,7 @@ def choose_encoding(
 
 def holds(muxer: str, codec: str) -> bool:
     """Whether readers of files by `muxer` know the codec, where the muxer itself won't say."""
-    return muxer != "mpegts" or codec in IN_MPEGTS
+    return muxer not in READABLE or codec in READABLE[muxer]
 
 
 def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:

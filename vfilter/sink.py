@@ -50,6 +50,9 @@ COUNTING = ("avi", Y4M)
 CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
 """Muxers of containers that hold no chapters."""
 
+MPEG4_TICKS = 65535
+"""Most ticks per second of MPEG-4 Part 2 (ISO/IEC 14496-2, vop_time_increment_resolution)."""
+
 AVI_RATE = 240
 """Most frames per second of an AVI, whose times are multiples of one frame."""
 
@@ -178,12 +181,15 @@ class Sink:
         return stream
 
     def _time_base(self) -> Fraction:
-        """The source's; one frame where the container counts in frames."""
+        """The source's, if the encoder can; one frame where the container counts in frames."""
         if self.muxer in COUNTING:
             finest = self._source.video.base_rate or self._source.rate
             rate = max(self._source.rate, min(finest, Fraction(AVI_RATE)))
             return 1 / (rate if self.muxer == "avi" else self._source.rate)
-        return self._source.time_base
+        base = self._source.time_base
+        if self._encoding.codec == "mpeg4":
+            base *= -(-base.denominator // MPEG4_TICKS)
+        return base
 
     def _place(self, frame: VideoFrame) -> None:
         """Give `frame` its time in a container that counts frames: in AVI the nearest free place.

@@ -24,7 +24,7 @@ Action = Literal["copy", "convert", "attach", "drop"]
 PCM_LIKE = ("pcm_", "adpcm_", "flac", "alac")
 """Decoders of sound that is worth keeping without loss."""
 
-LOSSLESS_AUDIO = {"mp4": ("alac", "flac"), "mov": ("alac",)}
+LOSSLESS_AUDIO = {"mp4": ("alac", "flac"), "mov": ("alac",), "ipod": ("alac",)}
 """Lossless encoders by muxer; AVI gets PCM, all others FLAC."""
 
 PCM = {"u8": "pcm_u8", "s16": "pcm_s16le", "s32": "pcm_s32le", "flt": "pcm_f32le"}
