@@ -246,7 +246,7 @@ def test_preview_keeps_a_picture_unless_told(camera: Path, run: Callable[..., Re
         (["nowhere.avi", "out.mp4"], 3, "nowhere.avi: no such file"),
         (["in.avi", "out.mp4", "--start", "9"], 3, "in the range asked for"),
         (["probe", "nowhere.avi"], 3, "nowhere.avi: no such file"),
-        (["in.avi", "out.mp4", "--model", "l9"], 4, "unknown model 'l9': name one of l8"),
+        (["in.avi", "out.mp4", "--model", "l9"], 4, "unknown model 'l9': name one of l"),
         (["in.avi", "out.nonsense"], 5, "no container goes by that ending"),
         (["in.avi", "nowhere/out.mp4"], 5, "no folder nowhere; make it first"),
         (["in.avi", "nowhere/out.mp4", "--dry-run"], 5, "no folder nowhere; make it first"),

@@ -203,7 +203,8 @@ class Sink:
             late = pts_of(self._source.first) * self._source.time_base
             time = pts_of(frame) * self._source.time_base - (late if late < unit else 0)
             place = max(place, round(time / unit))
-        frame.pts, frame.time_base = place, unit
+        length = round(frame.duration * self._source.time_base / unit)
+        frame.pts, frame.duration, frame.time_base = place, max(1, length), unit
         self._places = place + 1
 
     def _add_others(self, plans: Sequence[StreamPlan]) -> None:
