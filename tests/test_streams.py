@@ -240,6 +240,26 @@ def test_sound_stays_in_step_with_the_film(
     assert abs(lateness(sound_on_the_clock(output), sound_on_the_clock(path))) < 0.003
 
 
+def test_avi_holds_no_late_sound_and_that_is_told(tmp_path: Path) -> None:
+    for late, notes in (
+        (0.0, ()),
+        (0.2, ("avi can't hold that stream 1 begins 0.20 s late",)),
+    ):
+        path, output = tmp_path / "in.mkv", tmp_path / "out.avi"
+        media.talkie(path, "pcm_s16le", late=late)
+        assert restored(path, output, overwrite=True).plan.notes == notes
+    assert restored(path, output, overwrite=True, start=0.2).plan.notes == ()
+
+
+@pytest.mark.parametrize(("sound", "source"), [("pcm_u8", "avi"), ("mp2", "avi"), ("aac", "mp4")])
+def test_sound_in_avi_is_in_step(sound: str, source: str, tmp_path: Path) -> None:
+    """Within 45 ms, from where it is noticed: AVI has no place for what an encoder puts before."""
+    path, output = tmp_path / f"in.{source}", tmp_path / "out.avi"
+    media.talkie(path, sound, rate=48000)
+    restored(path, output)
+    assert abs(lateness(sound_on_the_clock(output), sound_on_the_clock(path))) < 0.045
+
+
 @pytest.mark.parametrize("target", ["mp4", "mkv", "mov"])
 def test_a_broadcast_begins_at_zero_and_stays_in_step(target: str, tmp_path: Path) -> None:
     path, output = media.broadcast(tmp_path / "in.ts"), tmp_path / f"out.{target}"

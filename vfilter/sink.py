@@ -50,6 +50,9 @@ COUNTING = ("avi", Y4M)
 CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
 """Muxers of containers that hold no chapters."""
 
+NOTICED = Fraction(1, 25)
+"""Seconds between sound and picture that begin to be noticed (ITU-R BT.1359-1: 45 ms)."""
+
 MPEG4_TICKS = 65535
 """Most ticks per second of MPEG-4 Part 2 (ISO/IEC 14496-2, vop_time_increment_resolution)."""
 
@@ -294,6 +297,10 @@ def untold(muxer: str, source: Source, plans: Sequence[StreamPlan]) -> tuple[str
     chapters = len(source.chapters())
     if chapters and muxer in CHAPTERLESS:
         notes.append(f"{muxer} can't hold the {chapters} chapters")
+    for plan in plans:
+        late = source.lateness(source.container.streams[plan.index])
+        if muxer == "avi" and plan.kind == "audio" and late > NOTICED:
+            notes.append(f"avi can't hold that stream {plan.index} begins {float(late):.2f} s late")
     tags = _beyond_itunes(source)
     if tags and muxer == "mp4" and _has_cover(plans):
         notes.append(f"mp4 with a cover picture can't hold the tags {', '.join(tags)}")

@@ -143,6 +143,13 @@ class Source:
         """Width by height of a pixel, told by the container or else the decoder, or None."""
         return self.video.sample_aspect_ratio or self._decoder.sample_aspect_ratio or None
 
+    def lateness(self, stream: Stream) -> Fraction:
+        """Seconds that `stream` begins after the first frame, by its header; 0 if it is earlier."""
+        if stream.start_time is None or stream.time_base is None:
+            return Fraction(0)
+        film = pts_of(self.first) * self.time_base + self._cut
+        return max(stream.start_time * stream.time_base - self._origin - film, Fraction(0))
+
     def chapters(self) -> list[Any]:
         """The chapters in the range, shifted like the frames, as PyAV takes them."""
         end = self._end
