@@ -83,8 +83,9 @@ def read_film(path: Path, *, limit: int | None = None, index: int | None = None)
     What is damaged is passed over as the decoder does.
     """
     with open_file(path) as container:
-        stream = film_stream(container) if index is None else container.streams[index]
-        stream.thread_type = "AUTO"  # what is made of damage depends on it
+        stream: Any = film_stream(container) if index is None else container.streams[index]
+        # what is made of damage depends on it, and frame threads of MPEG-4 race there
+        stream.thread_type = "SLICE" if stream.codec_context.name == "mpeg4" else "AUTO"
         frames = list(islice(_frames(container, stream), limit))
         unit = stream.time_base
         counts_dts = container.format.name == "avi"
@@ -190,10 +191,10 @@ def _payload(packet: bytes, codec: str | None) -> bytes:
 def read_sound(path: Path, number: int = 0) -> tuple[list[Fraction], NDArray[np.float64]]:
     """Times of the frames in seconds, and all samples (channels, samples) within +-1."""
     with open_file(path) as container:
-        frames = list(container.decode(audio=number))
+        frames: list[Any] = list(container.decode(audio=number))
     planar = av.AudioResampler("dblp")
     samples = [even.to_ndarray() for frame in frames for even in planar.resample(frame)]
-    times = [frame.pts * (frame.time_base or Fraction(0)) for frame in frames]
+    times = [frame.pts * frame.time_base for frame in frames]
     return times, np.concatenate(samples, axis=1)
 
 
@@ -202,7 +203,8 @@ def read_text(path: Path) -> list[tuple[Fraction, Fraction, str]]:
     found = []
     with open_file(path) as container:
         for packet in container.demux(subtitles=0):
-            for subtitle in packet.decode() if packet.size else ():
+            subtitles: Any = packet.decode() if packet.size else ()
+            for subtitle in subtitles:
                 begin = (packet.pts or 0) * packet.time_base
                 length = (packet.duration or 0) * packet.time_base
                 found.append((begin, length, subtitle.dialogue.decode()))

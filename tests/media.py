@@ -30,6 +30,9 @@ SUBTITLES = ((0, 160, "First line"), (240, 400, "Second, with a comma"))
 COVER = (40, 30)
 """Width and height of the cover picture."""
 
+ALWAYS_B: Any = {"b-adapt": "0"}
+"""Makes x264 use as many B-frames as it may."""
+
 ATTACHMENT = b"notes about the film\n"
 
 CHAPTERS = ((0, 200, "Opening"), (200, 480, "Ending"))
@@ -114,7 +117,7 @@ def add_video(
     pix_fmt: str = "yuv420p",
     unit: Fraction = Fraction(1, RATE),
     rate: int = RATE,
-    **options: str,
+    **options: Any,
 ) -> Any:
     """Add a video stream whose times count in `unit` seconds.
 
@@ -188,7 +191,7 @@ def fill_sound(
     )
     for frame in (*tone(context.rate, seconds, context.layout.name), None):
         for even in resampler.resample(frame):
-            even.pts += delay
+            even.pts = (even.pts or 0) + delay
             output.mux(stream.encode(even))
     output.mux(stream.encode(None))
 
@@ -271,7 +274,7 @@ def phone(path: Path) -> Path:
     """H.264 with B-frames, AAC stereo at 48 kHz, text subtitles, chapters, metadata, languages."""
     text = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip"}[path.suffix]
     with av.open(path, "w") as output:
-        video = add_video(output, bf="3", **{"b-adapt": "0"})
+        video = add_video(output, bf="3", **ALWAYS_B)
         audio = add_sound(output, "aac", 48000, layout="stereo")
         commentary = add_sound(output, "aac", 48000)
         subtitle = add_text(output, text)
@@ -408,8 +411,8 @@ def full_range(path: Path) -> Path:
 def hdr10(path: Path) -> Path:
     """H.264 of 10 bits in BT.2020 and PQ with HDR10 static metadata."""
     with av.open(path, "w") as output:
-        params = f"mastering-display={MASTERING_DISPLAY}:cll={LIGHT_LEVEL}"
-        stream = add_video(output, pix_fmt="yuv420p10le", **{"x264-params": params})
+        params: Any = {"x264-params": f"mastering-display={MASTERING_DISPLAY}:cll={LIGHT_LEVEL}"}
+        stream = add_video(output, pix_fmt="yuv420p10le", **params)
         context = stream.codec_context
         context.color_primaries, context.color_trc, context.colorspace = 9, 16, 9
         fill_video(output, stream)
@@ -419,7 +422,7 @@ def hdr10(path: Path) -> Path:
 def broadcast(path: Path, origin: int = 90) -> Path:
     """MPEG-TS of H.264 with B-frames and AAC, whose first frame is at `origin` seconds."""
     with av.open(path, "w") as output:
-        video = add_video(output, bf="2", **{"b-adapt": "0"})
+        video = add_video(output, bf="2", **ALWAYS_B)
         audio = add_sound(output, "aac", 48000)
         fill_video(output, video, range(origin * RATE, origin * RATE + FRAMES))
         fill_sound(output, audio, delay=origin * 48000)
@@ -437,8 +440,8 @@ def long_take(path: Path, *, seconds: int = 4, gop: int = 10) -> Path:
             output.set_chapters(
                 chapters([(s * 1000, (s + 1) * 1000, f"{s}") for s in range(seconds)])
             )
-        options = {"qscale": "3"} if avi else {"bf": "2", "b-adapt": "0", "sc_threshold": "0"}
-        video = add_video(output, "mpeg4" if avi else "libx264", **{"g": str(gop)}, **options)
+        options: Any = {"qscale": "3"} if avi else {"bf": "2", "sc_threshold": "0"} | ALWAYS_B
+        video = add_video(output, "mpeg4" if avi else "libx264", g=str(gop), **options)
         audio = add_sound(output, "mp2" if avi else "aac", 48000)
         fill_video(output, video, range(seconds * RATE))
         fill_sound(output, audio, seconds)

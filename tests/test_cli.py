@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import av
 import media
 import pytest
 from comparison import assert_films, read_film
@@ -317,7 +318,7 @@ def test_encoder_options_reach_the_encoder(
 ) -> None:
     options = ("--encoder-option", "g=1", "--encoder-option", "x264-params=keyint=1:bframes=0")
     assert run("in.avi", "out.mp4", *options, "--crf", "30", "--preset", "fast").exit_code == 0
-    with media.av.open(tmp_path / "out.mp4") as container:
+    with av.open(tmp_path / "out.mp4") as container:
         assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
     assert b"crf=30.0" in (tmp_path / "out.mp4").read_bytes()
 

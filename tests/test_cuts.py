@@ -121,7 +121,7 @@ def test_more_than_there_is_gives_all(
 )
 def test_sound_is_cut_with_the_film(
     ending: str,
-    span: dict[str, float],
+    span: dict[str, Any],
     begin: float,
     end: float,
     takes: Callable[[str], tuple[Path, Film]],
@@ -206,7 +206,7 @@ def test_parts_make_the_whole(
     ],
 )
 def test_a_range_that_can_hold_nothing_is_refused(
-    span: dict[str, float], match: str, tmp_path: Path
+    span: dict[str, Any], match: str, tmp_path: Path
 ) -> None:
     path = media.y4m(tmp_path / "in.y4m")
     with pytest.raises(ValueError, match=match):

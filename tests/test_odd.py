@@ -183,7 +183,7 @@ def test_lossless_matroska_keeps_everything(name: str, odd: Path, tmp_path: Path
 def test_its_own_container_keeps_everything(name: str, odd: Path, tmp_path: Path) -> None:
     expected = expected_of(name)
     path, output = odd / name, tmp_path / ("out" + Path(name).suffix)
-    fast = {"preset": "ultrafast"} if "vp9_10bit" not in name and ".webm" not in name else {}
+    fast: Any = {"preset": "ultrafast"} if "vp9_10bit" not in name and ".webm" not in name else {}
     summary = restore_video(
         path, output, strength=0, frames=6, allow_loss=bool(expected.lost), **fast
     )
@@ -286,4 +286,4 @@ def within(time: Fraction | None, span: tuple[Fraction, Fraction]) -> bool:
 def is_part(part: Sequence[str], whole: Sequence[str]) -> bool:
     """Whether `part` is a run of `whole`."""
     starts = np.flatnonzero(np.array([*whole, ""]) == part[0]) if part else [0]
-    return any(list(whole[at : at + len(part)]) == list(part) for at in starts)
+    return any(list(whole[int(at) : int(at) + len(part)]) == list(part) for at in starts)

@@ -28,7 +28,7 @@ def film(codec: str, **options: Any) -> Recipe:
     return partial(media.video_file, codec=codec, **options)
 
 
-ALPHA = {"pix_fmt": "yuva420p", "auto-alt-ref": "0", "cpu-used": "8"}
+ALPHA: Any = {"pix_fmt": "yuva420p", "auto-alt-ref": "0", "cpu-used": "8"}
 
 INPUTS: dict[str, tuple[str, Recipe]] = {
     "camera": ("avi", media.camera),
@@ -138,9 +138,9 @@ def test_hdr10_metadata_survives(codec: str, inputs: Callable[[str], Path], tmp_
     restore_video(inputs("hdr10"), output, strength=0, codec=codec, preset=preset)
     before, after = read_film(inputs("hdr10")).side_data, read_film(output).side_data
     assert after["CONTENT_LIGHT_LEVEL"] == before["CONTENT_LIGHT_LEVEL"]
-    ratios = [ratios_of(found["MASTERING_DISPLAY_METADATA"]) for found in (after, before)]
+    found, wanted = (ratios_of(data["MASTERING_DISPLAY_METADATA"]) for data in (after, before))
     # AV1 codes chromaticities in 16 bits of fraction and the lowest light in 14.
-    assert np.allclose(*ratios, rtol=0, atol=1e-4)
+    assert np.allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def ratios_of(mastering_display: bytes) -> Any:

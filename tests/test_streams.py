@@ -211,8 +211,8 @@ def sound_on_the_clock(path: Path) -> np.ndarray[Any, Any]:
     """The first second of the first channel at 48 kHz, sample 0 at the first picture's time."""
     with open_file(path) as container:
         resampler = av.AudioResampler("dblp", rate=48000)
-        frames = list(container.decode(audio=0))
-        begin = frames[0].pts * (frames[0].time_base or Fraction(0)) - read_film(path).times[0]
+        frames: list[Any] = list(container.decode(audio=0))
+        begin = frames[0].pts * frames[0].time_base - read_film(path).times[0]
         parts = [e.to_ndarray()[0] for f in (*frames, None) for e in resampler.resample(f)]
     samples = np.concatenate(parts)
     lead = round(begin * 48000)

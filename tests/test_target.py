@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import media
 import pytest
 from comparison import assert_films, read_film
@@ -175,7 +176,7 @@ def test_a_folder_is_no_input(tmp_path: Path) -> None:
 
 def test_sound_alone_is_no_input(tmp_path: Path) -> None:
     path = tmp_path / "in.wav"
-    with media.av.open(path, "w") as container:
+    with av.open(path, "w") as container:
         media.fill_sound(container, media.add_sound(container, "pcm_s16le", 8000))
     with pytest.raises(InputError, match=r"no video stream to restore \(found: audio\)"):
         restore_video(path, tmp_path / "out.mkv", strength=0)

@@ -50,8 +50,8 @@ COUNTING = ("avi", Y4M)
 CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
 """Muxers of containers that hold no chapters."""
 
-NOTICED = Fraction(1, 25)
-"""Seconds between sound and picture that begin to be noticed (ITU-R BT.1359-1: 45 ms)."""
+NOTICED = Fraction(45, 1000)
+"""Seconds between sound and picture from which on it is noticed (ITU-R BT.1359-1)."""
 
 MPEG4_TICKS = 65535
 """Most ticks per second of MPEG-4 Part 2 (ISO/IEC 14496-2, vop_time_increment_resolution)."""
