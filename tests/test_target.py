@@ -253,6 +253,16 @@ def test_other_containers_through_standard_input(
         assert (found[0] == wanted[0]).all()
 
 
+def test_a_cover_from_a_pipe_is_lost_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = media.uneven(tmp_path / "in.mkv")
+    monkeypatch.setattr(sys, "stdin", Standard(path.read_bytes()))
+    with pytest.raises(OutputError, match="a cover from a pipe"):
+        restore_video("-", tmp_path / "out.mkv", strength=0)
+    assert names(tmp_path) == {"in.mkv"}
+
+
 def test_y4m_keeps_shape_fields_and_range(tmp_path: Path) -> None:
     for recipe, tag in (
         (media.anamorphic, "sample aspect ratio"),

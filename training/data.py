@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from vfilter.luma import luma_plane
 
 Luma = NDArray[np.uint8]
 
@@ -42,6 +47,28 @@ def jpeg(plane: Luma, quality: int) -> Luma:
     buffer = io.BytesIO()
     Image.fromarray(plane).save(buffer, format="JPEG", quality=quality)
     return np.asarray(Image.open(buffer), dtype=np.uint8)
+
+
+def encoded(planes: Sequence[Luma], encoder: str, options: dict[str, str]) -> io.BytesIO:
+    """A Matroska file in memory of `planes`, sides even, as luma of gray 4:2:0 at 25 frames/s."""
+    file = io.BytesIO()
+    height, width = planes[0].shape
+    with av.open(file, "w", format="matroska") as output:
+        stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for plane in planes:
+            gray = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+            gray[:height] = plane
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="yuv420p")))
+        output.mux(stream.encode(None))
+    file.seek(0)
+    return file
+
+
+def decoded(file: io.BytesIO) -> list[Luma]:
+    """The luma planes of a video file in memory."""
+    with av.open(file, "r") as container:
+        return [luma_plane(frame).copy() for frame in container.decode(video=0)]
 
 
 def halved(plane: Luma) -> Luma:

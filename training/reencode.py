@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 
-from training.data import Luma, jpeg
+from training.data import Luma, decoded, encoded, jpeg
 from vfilter.compare.metrics import mse
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
@@ -20,7 +17,7 @@ from vfilter.restorer import Restorer
 QUALITIES = (20, 40, 60, 80)
 """JPEG qualities of the sources: the better the source, the dearer its encoding."""
 
-FACTORS = (2, 4, 6, 9, 12, 14, 16)
+FACTORS = (3.2, 6.6, 10, 12, 14, 16)
 """Constant rate factors that are tried."""
 
 CLIPS = ("foreman_qcif_rawavi", "cisco_vt2people_320x192", "davis_tennis_240p", "mobile_cif_ipcm")
@@ -32,26 +29,6 @@ def read_luma(path: Path, frames: int) -> list[Luma]:
     with av.open(str(path)) as container:
         decoded = islice(container.decode(video=0), frames)
         return [luma_plane(frame).copy() for frame in decoded]
-
-
-def encoded(
-    planes: Sequence[Luma], encoder: str, options: dict[str, str]
-) -> tuple[list[Luma], int]:
-    """`planes` encoded as a gray 4:2:0 clip and decoded again, and the bytes it took."""
-    height, width = planes[0].shape
-    file = io.BytesIO()
-    with av.open(file, "w", format="matroska") as output:
-        stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for plane in planes:
-            gray = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
-            gray[:height] = plane
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="yuv420p")))
-        output.mux(stream.encode(None))
-    size = len(file.getvalue())
-    file.seek(0)
-    with av.open(file, "r") as container:
-        return [luma_plane(frame).copy() for frame in container.decode(video=0)], size
 
 
 def cost_table(
@@ -77,7 +54,9 @@ def cost_table(
                     options = {"crf": f"{factor:g}", "preset": "medium"}
                     if encoder == "libvpx-vp9":
                         options = {"crf": f"{factor:g}", "b": "0", "cpu-used": "2"}
-                    again, bytes_taken = encoded(restored, encoder, options)
+                    file = encoded(restored, encoder, options)
+                    bytes_taken = len(file.getvalue())
+                    again = decoded(file)
                     cost[factor] += _decibel(_mean_error(again, clean), after) / len(clips)
                     size[factor] += bytes_taken * 8 / 1000 / len(clean) / len(clips)
             for factor in FACTORS:

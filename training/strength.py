@@ -7,9 +7,7 @@ the factor of least squared error, <residual, original - distorted> / <residual,
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data import Luma, jpeg
+from training.data import Luma, encoded, jpeg
 from vfilter.bitstream import MACROBLOCK
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
@@ -115,18 +113,7 @@ def recoded(
     clip: Sequence[Luma], encoder: str, options: dict[str, str]
 ) -> Iterator[tuple[Luma, NDArray[np.int32] | None]]:
     """The luma of `clip` encoded and decoded, and the quantizer of each macroblock if told."""
-    file = io.BytesIO()
-    height, width = clip[0].shape
-    with av.open(file, "w", format="matroska") as output:
-        stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for plane in clip:
-            gray = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
-            gray[:height] = plane
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="yuv420p")))
-        output.mux(stream.encode(None))
-    file.seek(0)
-    with av.open(file, "r") as container:
+    with av.open(encoded(clip, encoder, options), "r") as container:
         video = container.streams.video[0]
         video.codec_context.options = {"export_side_data": "venc_params"}
         for frame in container.decode(video):

@@ -90,7 +90,9 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
     if isinstance(stream, AttachmentStream) or (is_picture(stream) and muxer == "matroska"):
         if muxer == "matroska" and attachment(stream) is not None:
             return plan("attach")
-        return plan("drop", reason=f"{muxer} holds no attachments")
+        unread = "a cover from a pipe, or neither JPEG nor PNG, can't be attached"
+        reason = unread if muxer == "matroska" else f"{muxer} holds no attachments"
+        return plan("drop", reason=reason)
     if is_picture(stream) and muxer in COVERLESS:
         return plan("drop", reason=f"{muxer} holds no cover pictures")
     if _is_made_by_muxers(stream):
