@@ -153,6 +153,23 @@ def test_every_odd_file_is_listed(odd: Path) -> None:
     assert {path.name for path in odd.iterdir()} == set(NAMES)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["mkv", "mp4", "mov"])
+def test_frames_before_the_beginning_are_not_hidden(ending: str, odd: Path, tmp_path: Path) -> None:
+    """The film begins a third of a second before 0, where an edit list would leave it out."""
+    path = odd / "androidx__sample_edit_list_no_sync_frame_before_edit.mp4"
+    output = tmp_path / f"out.{ending}"
+    summary = restore_video(path, output, strength=0, preset="ultrafast")
+    before, after = both_films(path, output, summary, 1000)
+    assert before.times[0] == -Fraction(1, 3)
+    assert_same_times(after, before)
+    apart = [
+        read_tracks(f)[0].times[0][0] - film.times[0]
+        for f, film in ((path, before), (output, after))
+    ]
+    assert abs(apart[0] - apart[1]) <= MILLISECOND
+
+
 @files(NAMES)
 def test_lossless_matroska_keeps_everything(name: str, odd: Path, tmp_path: Path) -> None:
     expected = expected_of(name)

@@ -197,14 +197,14 @@ class Sink:
     def _place(self, frame: VideoFrame) -> None:
         """Give `frame` its time in a container that counts frames: in AVI the nearest free place.
 
-        An AVI begins with a frame at 0. If the first one is less than a place late, all come
-        that much earlier; if more, it is held until the next.
+        An AVI begins with a frame at 0. If the first one is at most a place late, all come that
+        much earlier; if more, it is held until the next.
         """
         unit = self._time_base()
         place = self._places
         if self.muxer == "avi":
             late = pts_of(self._source.first) * self._source.time_base
-            time = pts_of(frame) * self._source.time_base - (late if late < unit else 0)
+            time = pts_of(frame) * self._source.time_base - (late if late <= unit else 0)
             place = max(place, round(time / unit))
         length = round(frame.duration * self._source.time_base / unit)
         frame.pts, frame.duration, frame.time_base = place, max(1, length), unit

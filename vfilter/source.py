@@ -186,11 +186,23 @@ class Source:
         for item in self._items:
             self._ahead.append(item)
             if isinstance(item, VideoFrame):
+                self._begin_at_zero(item)
                 return item
         raise InputError(
             f"{self.name}: no frame of its video could be decoded"
             + (" in the range asked for" if self._has_range else "; is the file complete?")
         )
+
+    def _begin_at_zero(self, first: VideoFrame) -> None:
+        """Move all streams later if the first frame lies before 0, where mp4 would hide it."""
+        early = pts_of(first)
+        if early >= 0:
+            return
+        self._origin += early * self.time_base
+        first.pts = self._latest = 0
+        for packet in self._ahead:
+            if isinstance(packet, Packet):
+                shift(packet, early * self.time_base)
 
     def _all(self) -> Iterator[VideoFrame | Packet[Any]]:
         """Everything in the file, in the order of its packets."""
