@@ -14,10 +14,10 @@ import typer
 
 from training.bench import bench, print_table
 from training.data import halved, load_folder
-from training.export import SETS, export
-from training.loop import Recipe, train
-from training.reencode import CLIPS, cost_table
-from training.sources import checking_clips, gains
+from training.export import SETS, Results, export, measure, measure_clips
+from training.loop import Pictures, Recipe, train
+from training.reencode import CLIPS, cost_table, read_luma
+from training.sources import SOURCES, checking_clips, gains
 from training.strength import (
     ENCODERS,
     Curve,
@@ -40,7 +40,50 @@ RECIPES = {
         batch=4,
         rate=1e-3,
     ),
+    "l8-h264": Recipe(
+        network="l8",
+        codec="h264",
+        qualities=(16, 42),
+        start="l8-jpeg",
+        balance=1.0,
+        steps=6000,
+        decay=0.5,
+    ),
+    "l8-mpeg": Recipe(
+        network="l8",
+        codec="mpeg",
+        qualities=(2, 31),
+        start="l8-jpeg",
+        balance=1.0,
+        steps=5000,
+        decay=0.5,
+    ),
+    "l4-h264": Recipe(
+        network="l4",
+        codec="h264",
+        qualities=(16, 42),
+        start="l4-jpeg",
+        balance=1.0,
+        steps=10000,
+        batch=4,
+        rate=1e-3,
+        decay=0.5,
+    ),
+    "l4-mpeg": Recipe(
+        network="l4",
+        codec="mpeg",
+        qualities=(2, 31),
+        start="l4-jpeg",
+        balance=1.0,
+        steps=8000,
+        batch=4,
+        rate=1e-3,
+        decay=0.5,
+    ),
 }
+
+LONGEST = 64
+"""Frames of a clip that training sees."""
 
 CHECKPOINTS = Path("training/checkpoints")
 
@@ -71,8 +114,10 @@ def train_command(
     if steps is not None:
         recipe = replace(recipe, steps=steps)
     planes = load_folder(data / "BSDS500/train") + load_folder(data / "BSDS500/test")
+    clips = [read_luma(path, LONGEST) for path in training_clips(data / "clips")]
     validation = load_folder(data / "BSDS500/val")[::10]
-    train(recipe, planes, validation, checkpoints / f"{name}.pt", bfloat16=bfloat16)
+    pictures = Pictures(planes, clips if recipe.codec != "jpeg" else ())
+    train(recipe, pictures, validation, checkpoints / f"{name}.pt", bfloat16=bfloat16)
 
 
 @app.command("export")
@@ -81,20 +126,26 @@ def export_command(
     data: Data,
     checkpoints: Checkpoints = CHECKPOINTS,
     models: Annotated[Path, typer.Option(help="Folder of the exported models.")] = Path("models"),
+    frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 6,
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
-    sets = {
-        dataset: (load_folder(data / folder), qualities)
-        for dataset, (folder, qualities) in SETS.items()
-    }
-    stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
-    clips = [read_clip(path) for path in training_clips(data / "clips")]
+
+    def results(model: Model) -> Results:
+        if model.codec != "jpeg":
+            return measure_clips(model, checking_clips(data / "clips"), frames)
+        sets = {
+            dataset: (load_folder(data / folder), qualities)
+            for dataset, (folder, qualities) in SETS.items()
+        }
+        return measure(model, sets)
 
     def strength(model: Model) -> dict[str, Curve]:
+        clips = [read_clip(path) for path in training_clips(data / "clips")]
+        stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
         curves = {codec: fit_codec(model, codec, clips) for codec in ENCODERS}
         return curves | {"mjpeg": fit_jpeg(model, stills)}
 
-    export(name, checkpoints / f"{name}.pt", models, sets, strength)
+    export(name, checkpoints / f"{name}.pt", models, results, strength)
 
 
 @app.command("reencode")
@@ -116,9 +167,11 @@ def sources_command(
     model: Annotated[str, typer.Option(help="Model that restores.")] = "l8",
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 10,
     clips: Annotated[int | None, typer.Option(help="Clips, if not all.")] = None,
+    codec: Annotated[list[str] | None, typer.Option(help="Codec, if not all; repeatable.")] = None,
 ) -> None:
     """Measure what the default gains on each kind of source, on half of the clips in DIR/clips."""
-    for row in gains(checking_clips(data / "clips")[:clips], model, frames):
+    chosen = checking_clips(data / "clips")[:clips]
+    for row in gains(chosen, model, frames, codec or list(SOURCES)):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

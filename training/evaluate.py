@@ -22,6 +22,10 @@ METRICS: dict[str, Callable[[Luma, Luma], float]] = {
 """The metrics of the paper's tables and the SSIM of later papers, by name."""
 
 
+Pair = tuple[Luma, Luma]
+"""A plane after compression and before."""
+
+
 def scores(images: Sequence[Luma], references: Sequence[Luma]) -> dict[str, float]:
     """Mean over the images of every metric, by name; PSNR and PSNR-B in dB."""
     return {
@@ -48,19 +52,16 @@ def evaluate(
     return kinds
 
 
-def psnr_gain(module: TorchNetwork, planes: Sequence[Luma], quality: int) -> float:
-    """IPSNR (paper, section 4): mean gain in PSNR over JPEG of `quality`, in dB, in fp32."""
+def psnr_gain(module: TorchNetwork, pairs: Sequence[Pair]) -> float:
+    """IPSNR (paper, section 4): mean gain in PSNR over `pairs`, in dB, in fp32."""
     model = Model(
         name=module.network.name,
         network=module.network,
         weights={name: value.cpu().numpy() for name, value in module.state_dict().items()},
         objective=OBJECTIVE,
-        codec="jpeg",
-        quality=(quality, quality),
+        codec="unknown",
+        quality=(0, 0),
     )
-    gains = []
     with Restorer(model, device="cpu", precision="fp32") as restore:
-        for plane in planes:
-            distorted = jpeg(plane, quality)
-            gains.append(psnr(restore.luma(distorted), plane) - psnr(distorted, plane))
+        gains = [psnr(restore.luma(bad), good) - psnr(bad, good) for bad, good in pairs]
     return float(np.mean(gains))

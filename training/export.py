@@ -17,7 +17,9 @@ from safetensors.numpy import save
 from training.data import Luma
 from training.evaluate import evaluate
 from training.loop import EMA, FINEST, Recipe
+from training.sources import SOURCES, gains
 from training.strength import Curve
+from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
 
@@ -35,6 +37,15 @@ PROTOCOL = (
     "mean over the images; SSIM with a uniform 8x8 window, as in the paper, and with the 11x11 "
     "Gaussian window; computed in fp32"
 )
+
+CLIPS_PROTOCOL = (
+    "Luma PSNR over the decoded video, mean over every second clip, by name; the others served for "
+    "training. Encoders of FFmpeg at their preset medium or default quality of motion search, "
+    "MPEG-4 and MPEG-2 at a fixed quantiser scale; first frames of each clip; 8-bit outputs."
+)
+
+CODECS = {"jpeg": (), "h264": ("h264",), "mpeg": ("mpeg4", "mpeg2video")}
+"""By codec of the training: those of `training.sources.SOURCES` that its models are measured on."""
 
 VERSION = "1"
 """Of the exported weights; counts up when a shipped name gets weights of another recipe."""
@@ -57,7 +68,8 @@ TABLE = re.compile(r"(<!-- table of models -->\n).*(<!-- end of table -->)", re.
 README = """# Models
 
 One folder each: `weights.safetensors`, `metrics.json` and the model card, `README.md`. The
-numbers are IPSNR, the gain in PSNR over the JPEG in dB, under the protocol in the cards.
+numbers are gains in PSNR in dB, under the protocols in the cards: those of JPEG blind, those of
+video by what the stream tells.
 
 <!-- table of models -->
 <!-- end of table -->
@@ -79,7 +91,7 @@ per octave of quality, 20 % above, and weighted them by their table scale to the
 CARD = """# {name}
 
 The network {network} of Svoboda, Hradis, Barina and Zemcik, "Compression Artifacts Removal Using
-Convolutional Neural Networks" (WSCG 2016), trained to predict what JPEG compression took from a
+Convolutional Neural Networks" (WSCG 2016), trained to predict what {damage} took from a
 luma plane. It is blind: one set of weights for all qualities, without being told which.
 
 | | |
@@ -87,11 +99,11 @@ luma plane. It is blind: one set of weights for all qualities, without being tol
 | network | {network}: {layers} layers, {parameters:,} parameters, {flop:,} FLOP per pixel |
 | receptive field | {field}x{field} pixels |
 | input, output | luma as code / full scale - 0.5; the residual to add, on the same scale |
-| images | BSDS500 train and test, 400 photos, their luma (limited-range BT.601) |
-| compression | grayscale JPEG, quality q {low} to {high}, density as q^-{slope:g}{fine} |
+| images | {images} |
+| compression | {compression} |
 | crops | {crop}x{crop} pixels, flipped and transposed at random, {batch} a step |
-| objective | residual; squared error, weight of a crop: its table scale to the -{balance:g} |
-| initialization | Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001 |
+| objective | residual; squared error, weight of a crop: its {coarseness} to the -{balance:g} |
+| initialization | {initialization} |
 | optimizer | AdamW, weight decay {weight_decay:g}, gradient norm at most {clip:g} |
 | learning rate | {rate:g} after {warmup} steps, falling to zero in the last {decay:.0%} |
 | weights | average of the steps' weights with decay {ema} |
@@ -110,46 +122,70 @@ luma plane. It is blind: one set of weights for all qualities, without being tol
 
 {protocol}
 
-Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
-where the stream tells its quantization table: the residual is scaled by the strength fitted for
-that quality, and the result projected onto what the table leaves possible. The paper's columns
-are of networks trained for that quality alone, without SSIM Gaussian.
+{columns}
 
 {tables}
 ## Limits
 
-- Trained on JPEG only: what it does to the artifacts of other codecs is not measured.
-- Trained on photos only: no drawings, screens or text.
+- Trained on {damage} only{alone}.
+- Trained on {kinds} only: no drawings, screens or text.
 - Luma only: chroma is left as it is.
 """
+
+PHOTOS = "BSDS500 train and test, 400 photos, their luma (limited-range BT.601)"
+
+SYMMETRIC = "Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001"
+
+JPEG_COLUMNS = """
+Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
+where the stream tells its quantization table: the residual is scaled by the strength fitted for
+that quality, and the result projected onto what the table leaves possible. The paper's columns
+are of networks trained for that quality alone, without SSIM Gaussian.
+""".strip()
+
+VIDEO_COLUMNS = """
+The first is the PSNR of the source, the others are gains in PSNR in dB: at strength 1; at the one
+constant strength that serves this row's clips best (its value in brackets, found on these very
+clips); by what the stream tells, the default, with the clip that gains least; and of that the gain
+in SSIM.
+""".strip()
+
+TITLES = {"h264": "H.264, crf", "mpeg4": "MPEG-4, qscale", "mpeg2video": "MPEG-2, qscale"} | {
+    "hevc": "HEVC, crf",
+    "vp9": "VP9, crf",
+    "av1": "AV1, crf",
+}
+"""How the tables name a codec and its setting."""
+
+Results = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Scores by data set or codec, quality or setting, kind and metric."""
 
 
 def export(
     name: str,
     checkpoint: Path,
     models: Path,
-    sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]],
+    results: Callable[[Model], Results],
     strength: Callable[[Model], dict[str, Curve]] = lambda _: {},
 ) -> Model:
-    """Write `models`/`name`/ from a checkpoint and refresh the table of `models`.
+    """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
-    sets: originals and JPEG qualities, by data set, that the averaged weights are evaluated on.
+    results: measures the averaged weights (`measure`, `measure_clips`).
     strength: fits the curves of the strength by codec (`training.strength`).
     """
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
     folder = models / name
     write_weights(state, folder)
     (folder / METRICS).unlink(missing_ok=True)
-    metrics = {
-        "protocol": PROTOCOL,
+    metrics: dict[str, Any] = {
         "training": {key: state[key] for key in ("recipe", "step", "seconds")},
         "strength": strength(load(folder)),
     }
     _write_metrics(folder, metrics)
-    _write_metrics(folder, metrics | {"results": measure(load(folder), sets)})
+    _write_metrics(folder, metrics | {"results": results(load(folder))})
     model = load(folder)
     (folder / "README.md").write_text(card(model), encoding="utf-8")
-    refresh_table(models)
+    refresh_tables(models)
     return model
 
 
@@ -164,7 +200,7 @@ def write_weights(state: Mapping[str, Any], folder: Path) -> None:
     metadata = {
         "network": recipe.network,
         "objective": OBJECTIVE,
-        "codec": "jpeg",
+        "codec": recipe.codec,
         "quality_min": str(low),
         "quality_max": str(FINEST if recipe.fine > 0 else high),
         "steps": str(state["step"]),
@@ -186,11 +222,12 @@ def commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
-def measure(
-    model: Model, sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]]
-) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
-    """Rounded scores by data set, quality, kind (`evaluate`) and metric."""
-    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+def measure(model: Model, sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]]) -> Results:
+    """Rounded scores by data set, quality, kind (`evaluate`) and metric.
+
+    sets: originals and JPEG qualities, by data set.
+    """
+    results: Results = {}
     with Restorer(model, precision="fp32") as restorer:
         for dataset, (planes, qualities) in sets.items():
             results[dataset] = {}
@@ -205,12 +242,31 @@ def measure(
     return results
 
 
+def measure_clips(model: Model, clips: Sequence[Path], frames: int) -> Results:
+    """Rounded scores of the codecs that `model` is for, by codec, setting, kind and metric.
+
+    Kinds: "distorted"; "one", at strength 1; "constant", at the best constant; "restored", by what
+    the stream tells.
+    """
+    results: Results = {}
+    for row in gains(clips, model, frames, CODECS[model.codec]):
+        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+        before = row["psnr"]
+        results.setdefault(row["codec"], {})[str(row["setting"])] = {
+            "distorted": {"psnr": before},
+            "one": {"psnr": round(before + row["one"], 2)},
+            "constant": {"psnr": round(before + row["best"], 2), "strength": row["at"]},
+            "restored": {"psnr": round(before + row["told"], 2)}
+            | {"least_gain": row["worst"], "ssim_gain": row["ssim"]},
+        }
+    return results
+
+
 def card(model: Model) -> str:
     """The model card, made from the metrics and metadata of `model`."""
     training = model.metrics["training"]
     recipe = Recipe(**training["recipe"])
-    low, high = recipe.qualities
-    fine = f"; {recipe.fine:.0%} of the crops {high + 1} to {FINEST}" if recipe.fine > 0 else ""
+    describe = _jpeg_fields if recipe.codec == "jpeg" else _video_fields
     fields = asdict(recipe) | {
         "name": model.name,
         "network": model.network.name.upper(),
@@ -218,21 +274,78 @@ def card(model: Model) -> str:
         "parameters": model.network.parameters,
         "flop": model.network.flop_per_pixel,
         "field": 2 * model.network.radius + 1,
-        "low": low,
-        "high": high,
-        "fine": fine,
+        "initialization": SYMMETRIC if recipe.start is None else f"the weights of {recipe.start}",
         "ema": EMA,
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],
         "gigapixels": training["step"] * recipe.batch * recipe.crop**2 / 1e9,
         "minutes": training["seconds"] / 60,
         "commit": model.commit,
-        "protocol": textwrap.fill(f"{model.metrics['protocol']}.", 98),
+    }
+    return CARD.format(**fields | describe(recipe, model))
+
+
+def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
+    """What the card of a network for JPEG says."""
+    low, high = recipe.qualities
+    fine = f"; {recipe.fine:.0%} of the crops {high + 1} to {FINEST}" if recipe.fine > 0 else ""
+    return {
+        "damage": "JPEG compression",
+        "alone": ": what it does to the artifacts of other codecs is not measured",
+        "images": PHOTOS,
+        "kinds": "photos",
+        "compression": f"grayscale JPEG, quality q {low} to {high}, "
+        f"density as q^-{recipe.slope:g}{fine}",
+        "coarseness": "table scale",
+        "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
+        "columns": JPEG_COLUMNS,
         "tables": "\n".join(
             _numbers(dataset, rows) for dataset, rows in model.metrics["results"].items()
         ),
     }
-    return CARD.format(**fields)
+
+
+def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
+    """What the card of a network for video codecs says."""
+    low, high = recipe.qualities
+    if recipe.codec == "h264":
+        damage, presets = "H.264 compression", ", ".join(PRESETS)
+        compression = f"libx264, crf {low} to {high} evenly, presets {presets}; a third no B-frames"
+    else:
+        damage = "MPEG-4 Part 2 and MPEG-2 compression"
+        compression = f"half each, quantiser scale {low} to {high}, evenly in its logarithm"
+    return {
+        "damage": damage,
+        "alone": ", by FFmpeg's encoders",
+        "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
+        f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; and as many windows of clips",
+        "kinds": "photos and camera video",
+        "compression": compression,
+        "coarseness": "2^(crf/6)" if recipe.codec == "h264" else "quantiser scale",
+        "protocol": textwrap.fill(CLIPS_PROTOCOL, 98),
+        "columns": VIDEO_COLUMNS,
+        "tables": video_table(model),
+    }
+
+
+def video_table(model: Model) -> str:
+    """The table of what `model` gains on clips, by codec and setting (`VIDEO_COLUMNS`)."""
+    lines = [
+        "| source | PSNR | strength 1 | best constant | default | worst clip | SSIM |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for codec, rows in model.metrics["results"].items():
+        for setting, row in rows.items():
+            before = row["distorted"]["psnr"]
+            one, best, told = (
+                f"{row[k]['psnr'] - before:+.2f}" for k in ("one", "constant", "restored")
+            )
+            lines.append(
+                f"| {TITLES[codec]} {setting} | {before:.2f} | {one} | {best} "
+                f"({row['constant']['strength']:g}) | {told} "
+                f"| {row['restored']['least_gain']:+.2f} | {row['restored']['ssim_gain']:+.4f} |"
+            )
+    return "\n".join([*lines, ""])
 
 
 def _numbers(dataset: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -259,18 +372,39 @@ def _cell(row: Mapping[str, float]) -> str:
     return f"{row['psnr']:.2f} / {row['psnr_b']:.2f} / {ssims}"
 
 
-def refresh_table(models: Path) -> None:
-    """Write the table of all models under `models` into its README, made if there is none."""
-    columns = [(dataset, q) for dataset, (_, qualities) in SETS.items() for q in qualities[:6]]
-    heads = [f"{dataset} Q{quality}" for dataset, quality in columns]
+def refresh_tables(models: Path) -> None:
+    """Write the tables of all models under `models` into its README, made if there is none."""
+    found = [load(path.parent) for path in sorted(models.glob(f"*/{WEIGHTS}"))]
+    stills = {dataset: [str(q) for q in qualities[:6]] for dataset, (_, qualities) in SETS.items()}
+    videos = {
+        codec: [str(setting) for setting in SOURCES[codec]]
+        for codecs in CODECS.values()
+        for codec in codecs
+    }
+    tables = [
+        _table([m for m in found if m.codec == "jpeg"], stills, "Q"),
+        _table([m for m in found if m.codec != "jpeg"], videos, ""),
+    ]
+    readme = models / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else README
+    body = "\n".join(tables)
+    readme.write_text(TABLE.sub(lambda m: m[1] + body + m[2], text), encoding="utf-8")
+
+
+def _table(models: Sequence[Model], columns: Mapping[str, Sequence[str]], letter: str) -> str:
+    """The gains of `models`; columns: qualities or settings by data set or codec."""
+    heads = [
+        f"{TITLES.get(name, name)} {letter}{point}"
+        for name, points in columns.items()
+        for point in points
+    ]
     lines = [
         "| " + " | ".join(["model", "network", "parameters", "trained on", *heads]) + " |",
         "|---" * (4 + len(heads)) + "|",
     ]
-    for path in sorted(models.glob(f"*/{WEIGHTS}")):
-        model = load(path.parent)
+    for model in models:
         low, high = model.quality
-        gains = [model.gain.get(dataset, {}).get(quality) for dataset, quality in columns]
+        gains = [model.gain.get(name, {}).get(int(p)) for name, ps in columns.items() for p in ps]
         cells = [
             f"[{model.name}]({model.name}/README.md)",
             model.network.name.upper(),
@@ -279,7 +413,4 @@ def refresh_table(models: Path) -> None:
             *("" if gain is None else f"{gain:+.2f}" for gain in gains),
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    readme = models / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else README
-    table = "\n".join(lines) + "\n"
-    readme.write_text(TABLE.sub(lambda m: m[1] + table + m[2], text), encoding="utf-8")
+    return "\n".join(lines) + "\n"

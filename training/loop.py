@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from training.data import Luma, jpeg, random_crop
-from training.evaluate import psnr_gain
+from training.evaluate import Pair, psnr_gain
+from training.video import FRAMES, WINDOW, coarseness, crops_of, film, recoded, window
 from vfilter.networks import NETWORKS, Network
 from vfilter.torch_module import TorchNetwork
 
@@ -25,6 +26,9 @@ EMA = 0.999
 FINEST = 95
 """Highest JPEG quality that training shows a network."""
 
+CROPS = 2
+"""Crops that training takes of each film."""
+
 LOG_EVERY = 50
 """Steps between two lines of the log."""
 
@@ -33,9 +37,13 @@ LOG_EVERY = 50
 class Recipe:
     """All that a run depends on besides its images.
 
-    qualities: lowest and highest JPEG quality of the main range (`sample_quality`).
+    codec: "jpeg", or a codec of `training.video.recoded`.
+    qualities: lowest and highest JPEG quality of the main range (`sample_quality`), or setting of
+        a video codec, from which it is drawn evenly (H.264) or evenly in its logarithm.
+    start: name of the model whose checkpoint the weights are taken from; None for new ones.
     fine: share of the crops compressed above that range, up to `FINEST`, so that the
         network learns to leave good sources alone.
+        This and `slope` are for JPEG alone.
     slope: power by which low qualities of the main range are commoner; 1 is as many per octave.
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
@@ -46,8 +54,10 @@ class Recipe:
     """
 
     network: str
+    codec: str = "jpeg"
     qualities: tuple[int, int]
     steps: int
+    start: str | None = None
     fine: float = 0.0
     slope: float = 1.0
     balance: float = 0.25
@@ -85,25 +95,72 @@ def initialize(module: TorchNetwork, generator: torch.Generator) -> None:
             weight -= weight.mean(dim=(1, 2, 3), keepdim=True)
 
 
-def sample_batch(
-    planes: Sequence[Luma], recipe: Recipe, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
+@dataclass(frozen=True)
+class Pictures:
+    """What training sees: luma planes of photographs, and clips for the video codecs."""
+
+    planes: Sequence[Luma]
+    clips: Sequence[Sequence[Luma]] = ()
+
+
+def sample_batch(pictures: Pictures, recipe: Recipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """The batch of `step`, which depends on nothing but `recipe` and `step`.
 
     Returns distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the
     weight of each crop's squared error, (N, 1, 1, 1) float32.
     """
     rng = np.random.default_rng((recipe.seed, step))
-    low, _ = recipe.qualities
-    distorted, clean, weights = [], [], []
-    for _ in range(recipe.batch):
-        crop = random_crop(planes, recipe.crop, rng)
-        quality = sample_quality(recipe, rng)
-        clean.append(crop)
-        distorted.append(jpeg(crop, quality))
-        weights.append((table_scale(low) / table_scale(quality)) ** recipe.balance)
+    sample = _jpeg_crops if recipe.codec == "jpeg" else _video_crops
+    distorted, clean, weights = zip(*sample(pictures, recipe, rng), strict=True)
     weight = torch.tensor(weights, dtype=torch.float32).view(-1, 1, 1, 1)
     return _to_tensor(distorted), _to_tensor(clean), weight
+
+
+def _jpeg_crops(
+    pictures: Pictures, recipe: Recipe, rng: np.random.Generator
+) -> Iterator[tuple[Luma, Luma, float]]:
+    """Crops for one step, damaged and not, and their weights."""
+    low, _ = recipe.qualities
+    for _ in range(recipe.batch):
+        crop = random_crop(pictures.planes, recipe.crop, rng)
+        quality = sample_quality(recipe, rng)
+        weight = (table_scale(low) / table_scale(quality)) ** recipe.balance
+        yield jpeg(crop, quality), crop, weight
+
+
+def _video_crops(
+    pictures: Pictures, recipe: Recipe, rng: np.random.Generator
+) -> Iterator[tuple[Luma, Luma, float]]:
+    """Crops for one step, damaged and not, and their weights; `CROPS` of each film."""
+    low, high = recipe.qualities
+    for _ in range(recipe.batch // CROPS):
+        frames = int(rng.integers(*FRAMES))
+        if rng.random() < 0.5 and pictures.clips:
+            clip = pictures.clips[int(rng.integers(len(pictures.clips)))]
+            shown = window(clip, WINDOW, frames, rng)
+        else:
+            plane = pictures.planes[int(rng.integers(len(pictures.planes)))]
+            shown = film(plane, WINDOW, frames, rng)
+        if recipe.codec == "h264":
+            setting = rng.uniform(low, high)
+        else:
+            setting = float(round(math.exp(rng.uniform(math.log(low), math.log(high)))))
+        damaged = recoded(shown, recipe.codec, round(setting, 1), rng)
+        finest, this = (coarseness(recipe.codec, value) for value in (low, setting))
+        for _ in range(CROPS):
+            yield *crops_of(shown, damaged, recipe.crop, rng), (finest / this) ** recipe.balance
+
+
+def damaged_pairs(recipe: Recipe, planes: Sequence[Luma], setting: int) -> list[Pair]:
+    """Planes, damaged and not, by which a run is watched: of films, the sixth frame."""
+    if recipe.codec == "jpeg":
+        return [(jpeg(plane, setting), plane) for plane in planes]
+    pairs = []
+    for index, plane in enumerate(planes):
+        rng = np.random.default_rng((index, setting))
+        shown = film(plane, WINDOW, 8, rng)
+        pairs.append((recoded(shown, recipe.codec, setting, rng)[5], shown[5]))
+    return pairs
 
 
 def _to_tensor(crops: Sequence[Luma]) -> Tensor:
@@ -184,13 +241,19 @@ class Run:
         self.step = state["step"]
         self.seconds = state["seconds"]
 
-    def advance(self, planes: Sequence[Luma], *, bfloat16: bool = False) -> tuple[float, float]:
+    def begin_with(self, path: Path) -> None:
+        """Take the averaged weights of another run's checkpoint, of the same network."""
+        self.average = torch.load(path, weights_only=True)["average"]
+        self.module.load_state_dict(self.average)
+        self.average = {k: v.detach().clone() for k, v in self.average.items()}
+
+    def advance(self, pictures: Pictures, *, bfloat16: bool = False) -> tuple[float, float]:
         """One step. Returns the loss in squared 8-bit codes (weighted) and the gradient norm."""
         started = time.perf_counter()
         rate = self.recipe.learning_rate(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        distorted, clean, weight = sample_batch(planes, self.recipe, self.step)
+        distorted, clean, weight = sample_batch(pictures, self.recipe, self.step)
         radius = self.network.radius
         target = (clean - distorted)[..., radius:-radius, radius:-radius]
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
@@ -218,7 +281,7 @@ class Run:
 
 def train(
     recipe: Recipe,
-    planes: Sequence[Luma],
+    pictures: Pictures,
     validation: Sequence[Luma],
     checkpoint: Path,
     *,
@@ -233,13 +296,16 @@ def train(
     run = Run(recipe)
     if checkpoint.exists():
         run.load(checkpoint)
+    elif recipe.start is not None:
+        run.begin_with(checkpoint.with_name(f"{recipe.start}.pt"))
     low, high = recipe.qualities
     qualities = sorted({low, (low + high) // 2, high})
+    pairs = {quality: damaged_pairs(recipe, validation, quality) for quality in qualities}
     log = checkpoint.with_suffix(".csv")
     losses: list[float] = []
     norms: list[float] = []
     while run.step < recipe.steps:
-        loss, norm = run.advance(planes, bfloat16=bfloat16)
+        loss, norm = run.advance(pictures, bfloat16=bfloat16)
         losses.append(loss)
         norms.append(norm)
         if run.step % LOG_EVERY == 0:
@@ -251,7 +317,7 @@ def train(
             )
         if run.step % save_every == 0 or run.step == recipe.steps:
             module = run.averaged()
-            gains = [psnr_gain(module, validation, quality) for quality in qualities]
+            gains = [psnr_gain(module, pairs[quality]) for quality in qualities]
             _append(
                 log,
                 ["step", "seconds", "loss", *(f"gain_q{q}" for q in qualities)],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -18,18 +18,36 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from training.data import Luma
-from vfilter.compare.metrics import mse
+from vfilter.bitstream import Hints
+from vfilter.compare.metrics import mse, ssim_gaussian
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
+from vfilter.weights import Model
 
 SOURCES: dict[str, tuple[int, ...]] = {
     "h264": (34, 28, 23, 18),
     "mpeg4": (12, 6, 3),
     "mpeg2video": (12, 6, 3),
     "mjpeg": (10, 20, 40, 60, 80, 95),
+    "hevc": (32, 24),
+    "vp9": (45, 30),
+    "av1": (45, 30),
 }
-"""By codec: crf of libx264 at its preset medium, quantiser scale, or IJG quality."""
+"""By codec: crf at the preset medium or its like, quantiser scale, or IJG quality."""
+
+ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
+    "h264": ("libx264", {}),
+    "mpeg4": ("mpeg4", {}),
+    "mpeg2video": ("mpeg2video", {}),
+    "hevc": ("libx265", {"x265-params": "log-level=error"}),
+    "vp9": ("libvpx-vp9", {"b": "0", "cpu-used": "4"}),
+    "av1": ("libsvtav1", {"preset": "8"}),
+}
+"""Encoders besides Pillow's for JPEG, and their options."""
+
+CONSTANTS = np.arange(0, 2.01, 0.05)
+"""Constant strengths among which the best is looked for."""
 
 
 def checking_clips(folder: Path) -> list[Path]:
@@ -44,32 +62,31 @@ def read_frames(path: Path, frames: int) -> list[VideoFrame]:
 
 
 def degrade(frames: Sequence[VideoFrame], codec: str, setting: int, path: Path) -> None:
-    """Write `frames`, yuv420p, to `path` (an AVI) as `codec` at `setting` of `SOURCES`."""
-    height, width = frames[0].height, frames[0].width
-    encoders = {"h264": "libx264", "mjpeg": "mjpeg"}
-    options = {"crf": str(setting)} if codec == "h264" else {}
-    if codec in ("mpeg4", "mpeg2video"):
-        options = {"qmin": str(setting), "qmax": str(setting)}
+    """Write `frames`, yuv420p, to `path` as `codec` at `setting` of `SOURCES`."""
+    base = Fraction(1, 25)
     with av.open(str(path), "w") as output:
         if codec == "mjpeg":
+            width, height = frames[0].width, frames[0].height
             stream: Any = output.add_mux_stream("mjpeg", rate=25, width=width, height=height)
-            stream.time_base = Fraction(1, 25)
-        else:
-            stream = output.add_stream(encoders.get(codec, codec), rate=25, options=options)
-            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index, frame in enumerate(frames):
-            if codec == "mjpeg":
+            stream.time_base = base
+            for index, frame in enumerate(frames):
                 packet: Any = av.Packet(color_jpeg(frame, setting))
-                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.stream, packet.time_base = stream, base
                 packet.pts = packet.dts = index
                 packet.is_keyframe = True
                 output.mux(packet)
-                continue
-            frame.pts, frame.time_base = index, Fraction(1, 25)
+            return
+        encoder, options = ENCODERS[codec]
+        scale = {"qmin": str(setting), "qmax": str(setting)}
+        given = scale if codec.startswith("mpeg") else {"crf": str(setting)}
+        stream = output.add_stream(encoder, rate=25, options=options | given)
+        stream.width, stream.height = frames[0].width, frames[0].height
+        stream.pix_fmt = "yuv420p"
+        for index, frame in enumerate(frames):
+            frame.pts, frame.time_base = index, base
             frame.pict_type = 0
             output.mux(stream.encode(frame))
-        if codec != "mjpeg":
-            output.mux(stream.encode(None))
+        output.mux(stream.encode(None))
 
 
 def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
@@ -86,46 +103,70 @@ def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def gains(clips: Sequence[Path], model: str, frames: int) -> Iterator[dict[str, Any]]:
-    """A row for each source: gain in PSNR over the decoded video, mean over `clips`, in dB.
+def gains(
+    clips: Sequence[Path], model: str | Model, frames: int, codecs: Collection[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for each source of `codecs`, means over `clips`, in dB of PSNR of the decoded luma.
 
-    blind: at the constant strength 1; default: by what the stream tells; worst: the default's
-    on the clip where it gains least.
+    psnr: of the source; one: gain at the constant strength 1; best: gain at the one constant
+    strength, `at`, that serves this row's clips best; told: gain by what the stream tells, the
+    default; worst: that on the clip where it is least; ssim: what SSIM (Gaussian window) gains.
     """
     with Restorer(model) as restore, TemporaryDirectory() as folder:
-        for codec, settings in SOURCES.items():
-            for setting in settings:
-                blind, told = [], []
-                for clip in clips:
-                    pristine = read_frames(clip, frames)
-                    path = Path(folder) / "degraded.avi"
-                    if codec == "h264":
-                        path = path.with_suffix(".mp4")
-                    degrade(pristine, codec, setting, path)
-                    clean = [luma_plane(frame) for frame in pristine]
-                    pair = _gains(restore, path, clean)
-                    blind.append(pair[0])
-                    told.append(pair[1])
-                yield {
-                    "codec": codec,
-                    "setting": setting,
-                    "blind": round(float(np.mean(blind)), 2),
-                    "default": round(float(np.mean(told)), 2),
-                    "worst": round(min(told), 2),
-                }
+        for codec in codecs:
+            network = restore.model_for(Hints(codec=codec))
+            with Restorer(network) as blind:
+                for setting in SOURCES[codec]:
+                    scores = []
+                    for clip in clips:
+                        pristine = read_frames(clip, frames)
+                        path = Path(folder) / ("clip.avi" if codec == "mjpeg" else "clip.mkv")
+                        degrade(pristine, codec, setting, path)
+                        clean = [luma_plane(frame) for frame in pristine]
+                        scores.append(_scores(restore, blind, path, clean))
+                    yield {"codec": codec, "setting": setting} | _row(np.array(scores))
 
 
-def _gains(restore: Restorer, path: Path, clean: Sequence[Luma]) -> tuple[float, float]:
-    """Gains in dB on one clip, without and with hints."""
-    errors = np.zeros(3)
+def _row(scores: NDArray[np.float64]) -> dict[str, float]:
+    """What a row says of the scores (clips, ...) of `_scores`."""
+    before, one, told, along, square, ssim = scores.T
+    constant = before - 2 * CONSTANTS[:, None] * along + CONSTANTS[:, None] ** 2 * square
+    by_constant = 10 * np.log10(before / constant).mean(axis=1)
+    gain = 10 * np.log10(before / told)
+    return {
+        "psnr": round(float(10 * np.log10(255**2 / before).mean()), 2),
+        "one": round(float(10 * np.log10(before / one).mean()), 2),
+        "best": round(float(by_constant.max()), 2),
+        "at": round(float(CONSTANTS[by_constant.argmax()]), 2),
+        "told": round(float(gain.mean()), 2),
+        "worst": round(float(gain.min()), 2),
+        "ssim": round(float(ssim.mean()), 4),
+    }
+
+
+def _scores(
+    restore: Restorer, blind: Restorer, path: Path, clean: Sequence[Luma]
+) -> NDArray[np.float64]:
+    """Means over the frames of a clip (6,).
+
+    Squared errors of the source, at strength 1, and with hints; products of the residual with
+    what is missing, and with itself; gain in SSIM.
+    """
+    means = np.zeros(6)
     with Source(path) as source:
         frames = (item for item in source if isinstance(item, VideoFrame))
         for frame, original in zip(frames, clean, strict=True):
             damaged = luma_plane(frame)
-            errors += [
+            full = blind.luma(damaged)
+            told = luma_plane(restore(frame, hints=hints_of(frame)))
+            residual = full.astype(np.float64) - damaged
+            missing = original.astype(np.float64) - damaged
+            means += [
                 mse(damaged, original),
-                mse(restore.luma(damaged), original),
-                mse(luma_plane(restore(frame, hints=hints_of(frame))), original),
+                mse(full, original),
+                mse(told, original),
+                float((residual * missing).mean()),
+                float((residual**2).mean()),
+                ssim_gaussian(told, original) - ssim_gaussian(damaged, original),
             ]
-    before, blind, told = errors
-    return 10 * float(np.log10(before / blind)), 10 * float(np.log10(before / told))
+    return means / len(clean)

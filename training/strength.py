@@ -2,24 +2,28 @@
 
 A blind network restores by what it takes the damage for; on what it wasn't trained on it does too
 little or, far worse, too much. Where the stream tells how coarse it is, the residual is scaled by
-the factor of least squared error, <residual, original - distorted> / <residual, residual>.
+the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
+so that a clip counts as much as it does in dB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg
-from vfilter.bitstream import MACROBLOCK
+from vfilter.bitstream import MACROBLOCK, QP_CODECS
+from vfilter.compare.metrics import mse
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
+from vfilter.source import Source, hints_of
 from vfilter.weights import Model
 
 Curve = dict[str, float]
@@ -30,25 +34,39 @@ QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 98, 100)
 LARGEST = 2.0
 """Largest strength: a limit for sources far below the trained range."""
 
+
+def _scales(*scales: int) -> tuple[dict[str, str], ...]:
+    """Options of FFmpeg's MPEG encoders for these quantiser scales."""
+    return tuple({"qmin": str(scale), "qmax": str(scale)} for scale in scales)
+
+
 ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
-    "h264": ("libx264", tuple({"crf": str(crf)} for crf in (16, 20, 24, 28, 32, 36, 40))),
-    "mpeg4": ("mpeg4", tuple({"qmin": str(q), "qmax": str(q)} for q in (2, 4, 8, 16, 28))),
-    "mpeg2video": (
-        "mpeg2video",
-        tuple({"qmin": str(q), "qmax": str(q)} for q in (2, 4, 8, 16, 28)),
+    "h264": ("libx264", tuple({"crf": str(crf)} for crf in (14, 18, 22, 26, 30, 34, 38, 42))),
+    "mpeg4": ("mpeg4", _scales(2, 3, 4, 6, 8, 12, 18, 28)),
+    "mpeg2video": ("mpeg2video", _scales(2, 3, 4, 6, 8, 12, 18, 28)),
+    "vp9": (
+        "libvpx-vp9",
+        tuple({"crf": str(crf), "b": "0", "cpu-used": "4"} for crf in (10, 20, 30, 40, 50)),
     ),
+    "hevc": ("libx265", ({"crf": "24", "x265-params": "log-level=error"},)),
+    "av1": ("libsvtav1", ({"crf": "28", "preset": "8"},)),
+    "vp8": ("libvpx", ({"crf": "10", "b": "2M", "cpu-used": "4"},)),
 }
-"""By codec: the encoder, and the settings at which the clips are encoded."""
+"""By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
+no quantizer at one good setting."""
+
+BINS = {"vp9": 24}
+"""Quantizers that share a point of a curve, by codec; `BIN` for the others."""
 
 BIN = 3
-"""Quantizers that share a point of a curve."""
 
-FEWEST = 200
+FEWEST = 500
 """Macroblocks that a point needs."""
 
-FRAMES = 3
-SIZE = 160
-"""Frames and pixels, across and down, that are taken of each clip."""
+FRAMES = 8
+SHOWN = (0, 3, 5, 7)
+SIZE = 192
+"""Frames of each clip that are encoded, those of them that count, and their side in pixels."""
 
 
 def training_clips(folder: Path) -> list[Path]:
@@ -57,10 +75,10 @@ def training_clips(folder: Path) -> list[Path]:
 
 
 def read_clip(path: Path) -> list[Luma]:
-    """Luma planes of the first frames of a clip, their centre, (H, W) uint8, sides even."""
+    """Luma planes of the first frames of a clip, their centre, (H, W) uint8, whole macroblocks."""
     with av.open(str(path)) as container:
         planes = [luma_plane(f).copy() for f in islice(container.decode(video=0), FRAMES)]
-    height, width = (min(SIZE, length // 2 * 2) for length in planes[0].shape)
+    height, width = (min(SIZE, length // MACROBLOCK * MACROBLOCK) for length in planes[0].shape)
     top, left = ((a - b) // 2 for a, b in zip(planes[0].shape, (height, width), strict=True))
     return [np.ascontiguousarray(p[top : top + height, left : left + width]) for p in planes]
 
@@ -79,57 +97,61 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
 
 
 def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curve:
-    """The factor of least squared error over the macroblocks of `clips` by their quantizer.
+    """The factor of least error over the macroblocks of `clips` by their quantizer.
 
     It is not let rise towards finer quantizers, where encoders put the blocks that are easy.
+    A codec whose streams tell no quantizer has one point, at 0.
     """
     encoder, settings = ENCODERS[codec]
+    width = BINS.get(codec, BIN)
     bins: dict[int, NDArray[np.float64]] = {}
     counts: dict[int, int] = {}
-    with Restorer(model, precision="fp32") as restorer:
+    with Restorer(model, precision="fp32") as restorer, TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mkv"
         for options in settings:
             for clip in clips:
-                for (distorted, qp), plane in zip(
-                    recoded(clip, encoder, options), clip, strict=True
-                ):
-                    if qp is None:
+                path.write_bytes(encoded(clip, encoder, options).getvalue())
+                for index, (distorted, qp) in enumerate(_quantized(path)):
+                    if index not in SHOWN:
                         continue
-                    products = _products(restorer, distorted, plane)
-                    which = qp[: products.shape[0], : products.shape[1]] // BIN
-                    for index in np.unique(which):
-                        chosen = products[which == index]
-                        bins[index] = bins.get(index, np.zeros(2)) + chosen.sum(axis=0)
-                        counts[index] = counts.get(index, 0) + len(chosen)
-    centre = (BIN - 1) / 2
-    known = sorted((index for index in bins if counts[index] >= FEWEST), reverse=True)
-    falling = np.minimum.accumulate([LARGEST] + [_factor(bins[index]) for index in known])[1:]
+                    products = _products(restorer, distorted, clip[index])
+                    which = np.broadcast_to(qp // width, products.shape[:2])
+                    for point in np.unique(which):
+                        chosen = products[which == point]
+                        bins[point] = bins.get(point, np.zeros(2)) + chosen.sum(axis=0)
+                        counts[point] = counts.get(point, 0) + len(chosen)
+    known = sorted((point for point in bins if counts[point] >= FEWEST), reverse=True)
+    falling = np.minimum.accumulate([LARGEST] + [_factor(bins[point]) for point in known])[1:]
+    centre = (width - 1) / 2 if codec in QP_CODECS else 0
     return {
-        f"{index * BIN + centre:g}": float(factor)
-        for index, factor in zip(reversed(known), reversed(falling), strict=True)
+        f"{point * width + centre:g}": float(factor)
+        for point, factor in zip(reversed(known), reversed(falling), strict=True)
     }
 
 
-def recoded(
-    clip: Sequence[Luma], encoder: str, options: dict[str, str]
-) -> Iterator[tuple[Luma, NDArray[np.int32] | None]]:
-    """The luma of `clip` encoded and decoded, and the quantizer of each macroblock if told."""
-    with av.open(encoded(clip, encoder, options), "r") as container:
-        video = container.streams.video[0]
-        video.codec_context.options = {"export_side_data": "venc_params"}
-        for frame in container.decode(video):
-            side_data: Any = frame.side_data
-            told = side_data.get("VIDEO_ENC_PARAMS")
-            yield luma_plane(frame).copy(), None if told is None else told.qp_map()
+def _quantized(path: Path) -> list[tuple[Luma, NDArray[np.int64]]]:
+    """The luma of a file's frames and the quantizers of their macroblocks; (1, 1) 0 if untold."""
+    with Source(path) as source:
+        frames = [item for item in source if isinstance(item, VideoFrame)]
+        untold = np.zeros((1, 1))
+        maps = [untold if hints_of(f).qp is None else hints_of(f).qp for f in frames]
+        return [
+            (luma_plane(frame).copy(), np.asarray(qp, dtype=np.int64))
+            for frame, qp in zip(frames, maps, strict=True)
+        ]
 
 
 def _products(restorer: Restorer, distorted: Luma, plane: Luma) -> NDArray[np.float64]:
-    """<residual, original - distorted> and <residual, residual> by macroblock, (R, C, 2)."""
+    """<residual, original - distorted> and <residual, residual> by macroblock, (R, C, 2).
+
+    Relative to the error of `distorted`.
+    """
     residual = restorer.luma(distorted).astype(np.float64) - distorted
     missing = plane.astype(np.float64) - distorted
     height, width = (length // MACROBLOCK * MACROBLOCK for length in plane.shape)
     tiles = np.stack([residual * missing, residual**2], axis=-1)[:height, :width]
     shape = (height // MACROBLOCK, MACROBLOCK, width // MACROBLOCK, MACROBLOCK, 2)
-    return np.asarray(tiles.reshape(shape).sum(axis=(1, 3)))
+    return np.asarray(tiles.reshape(shape).sum(axis=(1, 3))) / max(mse(distorted, plane), 0.1)
 
 
 def _factor(sums: NDArray[np.float64]) -> float:

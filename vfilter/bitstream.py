@@ -23,17 +23,16 @@ STANDARD_LUMA_TABLE = (
 )
 
 
+LIKE_MPEG4 = ("h263", "h263p", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2")
+
 QP_CODECS = {
     "h264": "h264",
-    "mpeg4": "mpeg4",
-    "msmpeg4v2": "mpeg4",
-    "msmpeg4v3": "mpeg4",
-    "h263": "mpeg4",
-    "mpeg2video": "mpeg2video",
-    "mpeg1video": "mpeg2video",
+    **dict.fromkeys(("mpeg4", *LIKE_MPEG4), "mpeg4"),
+    **dict.fromkeys(("mpeg1video", "mpeg2video"), "mpeg2video"),
+    "vp9": "vp9",
 }
-"""Codecs whose decoders in FFmpeg export the quantizer of each macroblock (venc_params), and the
-codec whose quantizers mean about the same."""
+"""Codecs whose decoders in FFmpeg export quantizers (venc_params), of each macroblock or, of VP9,
+of each frame; and the codec whose quantizers mean about the same."""
 
 MACROBLOCK = 16
 """Side of a macroblock in luma pixels in all of them (ITU-T H.264, 3.85; H.262, 6.1.3)."""
@@ -46,7 +45,7 @@ class Hints:
     codec: FFmpeg's name of it, None where the frame comes from no lossy codec.
     luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
     qp: (rows, columns) float32, the quantizer of each macroblock: of H.264 its QP, 0 to 51, of
-        MPEG-1, 2 and 4 twice the quantiser scale.
+        MPEG-1, 2 and 4 twice the quantiser scale; of VP9 the frame's base_q_idx, (1, 1).
     """
 
     codec: str | None = None

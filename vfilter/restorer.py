@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -16,7 +17,7 @@ from torch.utils.dlpack import from_dlpack
 from vfilter.bitstream import MACROBLOCK, Hints
 from vfilter.engines import TorchEngine
 from vfilter.projection import project
-from vfilter.weights import Model, load
+from vfilter.weights import Model, load, trained_for
 
 if TYPE_CHECKING:
     import av
@@ -63,10 +64,11 @@ class Restorer:
         self.model = model if isinstance(model, Model) else load(model)
         self.strength = strength
         self.project = project
-        self._engine: TorchEngine | None = TorchEngine(
-            self.model.network, self.model.weights, device=device, precision=precision
-        )
-        self.tile = tile or self._engine.tile
+        self._asked = model
+        self._models = {"jpeg": self.model}
+        self._engines: dict[str, TorchEngine] | None = {}
+        self._engine_of = partial(TorchEngine, device=device, precision=precision)
+        self.tile = tile or self.engine.tile
 
     def __enter__(self) -> Self:
         return self
@@ -81,17 +83,35 @@ class Restorer:
 
     def close(self) -> None:
         """Let go of the network and its memory; the restorer is of no use afterwards."""
-        self._engine = None
+        self._engines = None
 
     @property
     def engine(self) -> TorchEngine:
-        """What runs the network.
+        """What runs the network of `model`.
 
         Raises ValueError if the restorer is closed.
         """
-        if self._engine is None:
+        return self._engine(self.model)
+
+    def model_for(self, hints: Hints) -> Model:
+        """The model for frames with `hints`: of names like `l8` the one trained for their codec.
+
+        `model` where they tell nothing, and where one model was asked for.
+        Raises ModelError if it is damaged.
+        """
+        if isinstance(self._asked, Model):
+            return self.model
+        codec = trained_for(hints)
+        if codec not in self._models:
+            self._models[codec] = load(self._asked, codec=codec)
+        return self._models[codec]
+
+    def _engine(self, model: Model) -> TorchEngine:
+        if self._engines is None:
             raise ValueError("the restorer is closed: make a new one")
-        return self._engine
+        if model.name not in self._engines:
+            self._engines[model.name] = self._engine_of(model.network, model.weights)
+        return self._engines[model.name]
 
     def __call__(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> av.VideoFrame:
         """A new frame with restored luma; format, times and all else are those of `frame`.
@@ -121,23 +141,25 @@ class Restorer:
         return self._planes(y, depth, hints)
 
     def _planes(self, y: Tensor, depth: int, hints: Hints) -> Tensor:
-        strength = self._strength(hints, y)
+        model = self.model_for(hints)
+        engine = self._engine(model)
+        strength = self._strength(model, hints, y)
         if not torch.as_tensor(strength).any():
             return y.clone(memory_format=torch.contiguous_format)
-        planes = y.to(self.engine.device)
+        planes = y.to(engine.device)
         restored = torch.empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.view(-1, height, width), strict=True
         ):
-            self._restore_plane(plane, target, 2**depth - 1, strength)
+            self._restore_plane(engine, plane, target, 2**depth - 1, strength)
             if self.project and depth == 8 and hints.luma_table is not None:
                 target.copy_(project(target, plane, hints.luma_table))
         return restored.to(y.device)
 
-    def _strength(self, hints: Hints, y: Tensor) -> float | Tensor:
+    def _strength(self, model: Model, hints: Hints, y: Tensor) -> float | Tensor:
         """The factor of the residual for planes y (..., H, W): one, or (1, H, W), smooth."""
-        factors = self.strength * self.model.strength(hints)
+        factors = self.strength * model.strength(hints)
         if isinstance(factors, float):
             return factors
         height, width = y.shape[-2:]
@@ -150,7 +172,7 @@ class Restorer:
         return torch.from_numpy(smooth[None, :height, :width]).to(self.engine.device)
 
     def _restore_plane(
-        self, y: Tensor, target: Tensor, full: int, strength: float | Tensor
+        self, engine: TorchEngine, y: Tensor, target: Tensor, full: int, strength: float | Tensor
     ) -> None:
         """Restore one plane y (H, W) of codes 0 to `full` into `target`, of the same shape.
 
@@ -161,15 +183,15 @@ class Restorer:
         rows, height = _cuts(y.shape[0], self.tile)
         columns, width = _cuts(y.shape[1], self.tile)
         corners = [(top, left) for top in rows for left in columns]
-        r = self.engine.radius
+        r = engine.radius
         extended = torch.nn.functional.pad(y.float()[None, None], (r, r, r, r), mode="replicate")[0]
-        size = max(1, self.engine.batch_pixels // (height * width))
+        size = max(1, engine.batch_pixels // (height * width))
         for batch in (corners[i : i + size] for i in range(0, len(corners), size)):
             codes = _tiles(extended, batch, height + 2 * r, width + 2 * r)
             factor = strength
             if isinstance(strength, Tensor):
                 factor = _tiles(strength, batch, height, width)
-            residual = self.engine(codes / full - 0.5)
+            residual = engine(codes / full - 0.5)
             centre = codes[..., r : r + height, r : r + width]
             restored = (centre + factor * full * residual).round_().clamp_(0, full)
             for (top, left), (tile,) in zip(batch, restored, strict=True):

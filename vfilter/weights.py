@@ -23,11 +23,21 @@ from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 
 ALIASES = {"l4": "l4-jpeg", "l8": "l8-jpeg"}
-"""Names that let the tool choose the weights; JPEG's are the only ones so far."""
+"""Names that let the tool choose the weights by the source's codec, and what they mean where
+nothing is known of that."""
+
+WITH_8X8_DCT = ("vc1", "wmv3", "theora", "dvvideo")
+"""Codecs of 8x8 DCT blocks whose quantizers nothing tells."""
+
+MEZZANINE = ("prores", "dnxhd", "cfhd", "jpeg2000")
+"""Codecs that lose next to nothing as they are used."""
 
 USUAL_QP = 26.0
 """The H.264 QP that a lossy source is taken for if its codec tells no quantizer: of the usual
 crf 23, whose B-frames are coarser."""
+
+USUAL_QSCALE = 4.0
+"""The quantiser scale of MPEG-2 that the codecs `WITH_8X8_DCT` are taken for."""
 
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
@@ -98,9 +108,10 @@ class Model:
         """The factor of the residual that serves a source best, by what its stream tells.
 
         By the curves in the metrics (`training/strength.py`): for JPEG over the IJG quality, for
-        codecs with a quantizer per macroblock over that, linear between the points of the fit and
-        the nearest one's beyond. For other lossy codecs that of a good H.264 (`USUAL_QP`); 1 for
-        a source that tells nothing and for a model without the curve.
+        codecs with quantizers over those, linear between the points of the fit and the nearest
+        one's beyond; for other codecs one factor, their own or that of a good H.264 or MPEG-2
+        (`USUAL_QP`, `USUAL_QSCALE`). 1 for a source that tells nothing and for a model without
+        the curve.
         Returns one factor, or (rows, columns) float32, one for each macroblock.
         Raises ModelError if the metrics are damaged.
         """
@@ -110,8 +121,16 @@ class Model:
         if hints.codec is None:
             return 1.0
         if hints.qp is None:
-            return float(self._at("h264", USUAL_QP))
+            return float(self._at(*self._usual(hints.codec)))
         return self._at(QP_CODECS[hints.codec], hints.qp).astype(np.float32)
+
+    def _usual(self, codec: str) -> tuple[str, float]:
+        """The curve for a codec of unknown quantizers, and where on it."""
+        if codec in MEZZANINE:
+            return "h264", 0.0
+        if codec in WITH_8X8_DCT:
+            return "mpeg2video", 2 * USUAL_QSCALE
+        return (codec, 0.0) if codec in self._curves.keys() - QP_CODECS else ("h264", USUAL_QP)
 
     def _at(self, codec: str, where: float | NDArray[np.float32]) -> NDArray[np.float64]:
         """The curve of `codec` at quality or quantizer `where`, 1 if there is none."""
@@ -152,14 +171,29 @@ def catalogue() -> list[Model]:
     return [_read(models_folder() / name / WEIGHTS, name) for name in _shipped()]
 
 
-def load(name_or_path: str | os.PathLike[str]) -> Model:
+def trained_for(hints: Hints) -> str:
+    """The codec among those of the training, "jpeg", "h264" or "mpeg", that is nearest to a source.
+
+    "jpeg" where nothing is told.
+    """
+    if hints.codec in (None, "mjpeg") or hints.luma_table is not None:
+        return "jpeg"
+    if QP_CODECS.get(hints.codec) in ("mpeg4", "mpeg2video") or hints.codec in WITH_8X8_DCT:
+        return "mpeg"
+    return "h264"
+
+
+def load(name_or_path: str | os.PathLike[str], *, codec: str = "jpeg") -> Model:
     """The model of a name (`l8`, `l8-jpeg`), of a folder, or of a `.safetensors` file.
 
+    codec: what `l4` and `l8` are taken for (`trained_for`); the other names say it themselves.
     A name goes before a path of the same spelling; `./l8` is always a path.
     Raises ModelError if there is no such model, or if it is damaged or of another network.
     """
-    name = ALIASES.get(os.fspath(name_or_path), os.fspath(name_or_path))
+    name = os.fspath(name_or_path)
     known = _shipped()
+    if name in ALIASES:
+        name = f"{name}-{codec}" if f"{name}-{codec}" in known else ALIASES[name]
     if name in known:
         return _read(models_folder() / name / WEIGHTS, name)
     path = Path(name)
