@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfilter.bitstream import Hints, jpeg_hints, nearest_quality, scaled_luma_table
+from vfilter.luma import luma_plane
 from vfilter.projection import project
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
@@ -83,6 +84,22 @@ def test_a_zero_table_tells_nothing() -> None:
     assert jpeg_hints(bytes(jpeg)) == Hints(codec="mjpeg")
 
 
+def test_luma_may_name_another_table_than_the_first() -> None:
+    jpeg = bytearray(gray_jpeg(plane(16, 16), 50))
+    jpeg[jpeg.index(b"\xff\xdb") + 4] = 2  # the table's number
+    jpeg[jpeg.index(b"\xff\xc0") + 12] = 2  # the component's
+    assert jpeg_hints(bytes(jpeg)).jpeg_quality == 50
+
+
+def test_tables_of_16_bits_are_read() -> None:
+    jpeg = gray_jpeg(plane(16, 16), 50)
+    start = jpeg.index(b"\xff\xdb")
+    steps = jpeg[start + 5 : start + 69]
+    wide = b"\xff\xdb" + (131).to_bytes(2, "big") + b"\x10" + b"".join(bytes([0, s]) for s in steps)
+    hints = jpeg_hints(jpeg[:start] + wide + jpeg[start + 69 :])
+    assert hints.luma_table == tuple(scaled_luma_table(50))
+
+
 def test_hints_check_their_table() -> None:
     with pytest.raises(ValueError, match="64 positive steps"):
         Hints(luma_table=(1, 2, 3))
@@ -128,6 +145,20 @@ def test_frames_carry_the_table_of_their_own_packet(tmp_path: Path) -> None:
         assert hints_of(source.first) == Hints()
 
 
+def test_each_frame_gains_where_the_quality_switches(tmp_path: Path) -> None:
+    """Coarse, fine, and coarse again: the strength follows from frame to frame."""
+    qualities = [20, 20, 92, 92, 20]
+    jpegs = [media.jpeg(index, quality) for index, quality in enumerate(qualities)]
+    changed = []
+    with Source(mjpeg(tmp_path / "a.avi", jpegs)) as source, Restorer("l4") as restore:
+        for index, frame in enumerate(f for f in source if isinstance(f, av.VideoFrame)):
+            original = np.rint(media.scene(index, media.HEIGHT, media.WIDTH, 0) * 255)
+            before, after = luma_plane(frame), luma_plane(restore(frame, hints=hints_of(frame)))
+            assert error(after, original) <= error(before, original)
+            changed.append(error(after, before))
+    assert max(changed[2:4]) < min(changed[0], changed[1], changed[4]) / 4
+
+
 def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     with Source(media.video_file(tmp_path / "a.mp4", qp="30")) as source:
         hints = hints_of(source.first)
@@ -135,6 +166,17 @@ def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     assert hints.qp is not None
     assert hints.qp.shape == (media.HEIGHT // 16, media.WIDTH // 16)
     assert 20 <= hints.qp.mean() <= 34
+
+
+def test_frames_of_vp9_tell_one_quantizer(tmp_path: Path) -> None:
+    quantizers = []
+    for crf in ("10", "50"):
+        path = media.video_file(tmp_path / f"{crf}.webm", "libvpx-vp9", crf=crf, b="0")
+        with Source(path) as source:
+            qp = hints_of(source.first).qp
+        assert qp is not None and qp.shape == (1, 1)
+        quantizers.append(float(qp[0, 0]))
+    assert 0 < quantizers[0] < quantizers[1] < 256
 
 
 def test_a_lossless_codec_tells_of_no_compression(tmp_path: Path) -> None:
@@ -176,6 +218,25 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
         np.testing.assert_array_equal(restore.luma(before, hints=at_40), half.luma(before))
         assert restore.model.strength(Hints()) == 1.0
         assert restore.model.strength(Hints(codec="mjpeg")) == 1.0
+
+
+def test_weights_are_those_for_the_codec(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    for name in ("l4-jpeg", "l4-h264"):
+        shutil.copytree(model, models / name)
+    monkeypatch.setattr("vfilter.weights.models_folder", lambda: models)
+    with Restorer("l4") as restore:
+        chosen = {
+            codec: restore.model_for(Hints(codec=codec)).name
+            for codec in (None, "mjpeg", "h264", "hevc", "av1", "mpeg4", "wmv2", "theora")
+        }
+    assert {codec for codec, name in chosen.items() if name == "l4-h264"} == {"h264", "hevc", "av1"}
+    assert set(chosen.values()) == {"l4-h264", "l4-jpeg"}  # no weights for MPEG in this folder
+    for asked in ("l4-jpeg", models / "l4-jpeg"):
+        with Restorer(asked) as forced:
+            assert forced.model_for(Hints(codec="h264")).name == "l4-jpeg"
 
 
 def test_the_restorer_projects_planes_and_fields(model: Path) -> None:

@@ -69,9 +69,11 @@ def jpeg_hints(jpeg: bytes) -> Hints:
     try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             tables = getattr(image, "quantization", {})
+            layers = getattr(image, "layer", [])
     except (OSError, SyntaxError, ValueError):
         return Hints(codec="mjpeg")
-    table = tuple(int(step) for step in tables.get(0, ()))
+    luma = layers[0][3] if layers else 0  # the table that the first component names (B.2.2)
+    table = tuple(int(step) for step in tables.get(luma, ()))
     whole = len(table) == 64 and min(table) > 0
     return Hints(codec="mjpeg", luma_table=table if whole else None)
 
