@@ -19,7 +19,7 @@ from training.loop import Pictures, Recipe, train
 from training.reencode import CLIPS, cost_table, read_luma
 from training.sources import SOURCES, checking_clips, gains
 from training.strength import (
-    ENCODERS,
+    FITTED,
     Curve,
     fit_codec,
     fit_jpeg,
@@ -64,7 +64,7 @@ RECIPES = {
         qualities=(16, 42),
         start="l4-jpeg",
         balance=1.0,
-        steps=10000,
+        steps=4500,
         batch=4,
         rate=1e-3,
         decay=0.5,
@@ -75,7 +75,7 @@ RECIPES = {
         qualities=(2, 31),
         start="l4-jpeg",
         balance=1.0,
-        steps=8000,
+        steps=4500,
         batch=4,
         rate=1e-3,
         decay=0.5,
@@ -142,8 +142,8 @@ def export_command(
     def strength(model: Model) -> dict[str, Curve]:
         clips = [read_clip(path) for path in training_clips(data / "clips")]
         stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
-        curves = {codec: fit_codec(model, codec, clips) for codec in ENCODERS}
-        return curves | {"mjpeg": fit_jpeg(model, stills)}
+        curves = {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
+        return curves | ({"mjpeg": fit_jpeg(model, stills)} if model.codec == "jpeg" else {})
 
     export(name, checkpoints / f"{name}.pt", models, results, strength)
 

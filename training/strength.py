@@ -55,6 +55,13 @@ ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
 """By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
 no quantizer at one good setting."""
 
+FITTED = {
+    "jpeg": ("h264", "mpeg4", "mpeg2video"),
+    "h264": ("h264", "vp9", "hevc", "av1", "vp8"),
+    "mpeg": ("mpeg4", "mpeg2video"),
+}
+"""By codec of the training: the codecs that its models get a curve for."""
+
 BINS = {"vp9": 24}
 """Quantizers that share a point of a curve, by codec; `BIN` for the others."""
 
