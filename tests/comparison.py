@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import numpy as np
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
@@ -58,6 +61,24 @@ class Track:
     disposition: Disposition
     hashes: list[str]
     times: list[tuple[Fraction | None, Fraction]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What FFmpeg's `showinfo` says of a frame: chroma location, and tff, bff or prog."""
+
+    chroma: str
+    field: str
+
+
+def first_frame(path: Path) -> Shown:
+    """What PyAV doesn't tell of the first frame of the first video, by the command of FFmpeg."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", f"file:{path}", "-map", "0:v:0"]
+    command += ["-vf", "showinfo", "-frames:v", "1", "-f", "null", "-"]
+    log = subprocess.run(command, capture_output=True, check=True).stderr.decode()
+    found = re.search(r" cl:(\S+) .* i:(\w)", log)
+    assert found, log
+    return Shown(found[1], {"T": "tff", "B": "bff", "P": "prog"}[found[2]])
 
 
 def open_file(path: Path) -> InputContainer:

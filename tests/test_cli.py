@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -62,7 +66,9 @@ def test_help_names_every_option() -> None:
     result = bare("--help")
     assert result.exit_code == 0
     assert set(re.findall(r"(?<!\S)--?[a-z][a-z_-]*", result.stdout)) >= OPTIONS
-    assert "Exit codes: 0 done, 1 fault of vdeblock, 2 usage, 3 input" in result.stdout
+    told = " ".join(result.stdout.split())
+    assert "Exit codes: 0 done, 1 fault of vdeblock, 2 usage, 3 input" in told
+    assert "a file named models, probe or restore is written ./models" in told
     assert bare().stdout == bare("-h").stdout == result.stdout
 
 
@@ -103,13 +109,85 @@ def test_probe_tells_the_quality_of_mjpeg(quality: int, tmp_path: Path) -> None:
     assert quality - 1 <= lowest <= highest <= quality + 1
 
 
+def changing(path: Path, unit: Fraction = Fraction(1, 5)) -> Path:
+    """MJPEG, a frame each `unit` s: 10 of quality 85, 86, 85, 85, 86 ..., and 10 of quality 40."""
+    with av.open(path, "w") as output:
+        stream: Any = output.add_mux_stream(
+            "mjpeg", rate=1 / unit, width=media.WIDTH, height=media.HEIGHT
+        )
+        stream.time_base = unit
+        for index in range(20):
+            packet: Any = av.Packet(media.jpeg(index, 40 if index >= 10 else 85 + (index % 3 == 1)))
+            packet.stream, packet.time_base = stream, unit
+            packet.pts = packet.dts = index
+            packet.is_keyframe = True
+            output.mux(packet)
+    return path
+
+
+def test_probe_tells_quality_over_time(tmp_path: Path) -> None:
+    path = changing(tmp_path / "in.avi")
+    assert "JPEG quality 85 from 0:00, 40 from 0:02  <- restored" in bare("probe", str(path)).stdout
+    (stream,) = json.loads(bare("probe", str(path), "--json").stdout)["streams"]
+    assert stream["jpeg_quality"] == [40, 86]
+    assert stream["jpeg_quality_over_time"] == [
+        {"from": 0.0, "quality": 85},
+        {"from": 2.0, "quality": 40},
+    ]
+    assert not stream["jpeg_quality_sampled"]
+
+
+def test_probe_samples_a_long_film(tmp_path: Path) -> None:
+    path = changing(tmp_path / "in.mkv", unit=Fraction(10))
+    assert (
+        "JPEG quality 85 from 0:00, 40 from 1:40 (in 240 frames spread evenly)  <- restored"
+        in bare("probe", str(path)).stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "told"),
+    [
+        ("libx264", {"qp": "30", "bf": "0", "g": "1"}, r"quantizer 2[\d.]+ \(\d+ to \d+\)"),
+        ("mpeg4", {"qmin": "5", "qmax": "5"}, r"quantizer 5 \(5 to 5\)"),
+        ("mpeg2video", {"qmin": "4", "qmax": "4"}, r"quantizer 4 \(4 to 4\)"),
+        ("ffv1", {}, "range unknown"),
+    ],
+)
+def test_probe_tells_the_quantizer(
+    codec: str, options: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    path = media.video_file(tmp_path / "in.mkv", codec, **options)
+    _, line = bare("probe", str(path)).stdout.splitlines()
+    assert re.search(f", {told}  <- restored$", line)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_names_that_a_terminal_can_not_show(options: list[str], tmp_path: Path) -> None:
+    path = Path(os.fsdecode(bytes(tmp_path / "caf") + b"\xe9 \xc3\xbc.avi"))
+    media.camera(tmp_path / "plain.avi").rename(path)
+    plain = {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    command = [*COMMAND, "probe", path.name, *options]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | plain, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"caf" in done.stdout
+    missing = [*COMMAND, "probe", path.name + "x"]
+    done = subprocess.run(
+        missing, cwd=tmp_path, env=os.environ | plain, capture_output=True, check=False
+    )
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1 and b"no such file" in done.stderr
+
+
 def test_probe_as_text(camera: Path) -> None:
     result = bare("probe", "in.avi")
     assert result.exit_code == 0
     assert result.stdout == (
         "in.avi: avi, 0.800 s, 0 chapters\n"
         "  0 video mjpeg: width 64, height 48, pixel format yuvj422p, frame rate 15, frames 12, "
-        "sample aspect ratio 1, field order unknown, range full, jpeg quality 50  <- restored\n"
+        "sample aspect ratio 1, field order unknown, range full, JPEG quality 50  <- restored\n"
         "  1 audio pcm_u8: sample rate 11025, channels 1\n"
     )
 
@@ -149,9 +227,12 @@ def test_a_file_is_restored(camera: Path, run: Callable[..., Result], tmp_path: 
     result = run("in.avi", "out.mp4")
     assert result.exit_code == 0
     assert result.stdout == ""
-    told, summary = result.stderr.splitlines()
-    assert told == "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8"
-    assert re.fullmatch(r"out\.mp4: 12 frames in .+ s \(.+ frames/s\)", summary)
+    *notes, summary = result.stderr.splitlines()
+    assert "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8" in notes
+    assert re.fullmatch(
+        r"out\.mp4: 12 frames in .+ s \(.+ frames/s\), JPEG quality 50, mean strength 1\.00",
+        summary,
+    )
     assert len(read_film(tmp_path / "out.mp4").times) == 12
 
 
@@ -160,19 +241,66 @@ def test_quiet_says_nothing(camera: Path, run: Callable[..., Result]) -> None:
     assert (result.exit_code, result.output) == (0, "")
 
 
-def test_progress_in_json(camera: Path, run: Callable[..., Result]) -> None:
-    result = run("in.avi", "out.mp4", "--progress", "json")
-    steps = [json.loads(line) for line in result.stderr.splitlines()]
+def test_progress_in_json(camera: Path, run: Callable[..., Result], model: Path) -> None:
+    result = run("in.avi", "out.mp4", "--progress", "json", "--precision", "fp32")
+    plan, *steps, summary = (json.loads(line) for line in result.stderr.splitlines())
+    assert plan["type"] == "plan"
+    assert (plan["video"], plan["encoder"], plan["pixel_format"]) == (0, "libx264", "yuv422p")
+    assert (plan["model"], plan["container"]) == (model.name, "mp4")
+    assert plan["engine"].startswith("PyTorch on c")
+    assert plan["streams"] == [
+        {
+            **{"index": 1, "kind": "audio", "codec": "pcm_u8", "action": "convert"},
+            **{"encoder": "alac", "reason": "mp4 can't hold pcm_u8"},
+        }
+    ]
+    assert (plan["lost"], type(plan["notes"])) == ([], list)
     assert [step["frame"] for step in steps] == list(range(1, 13))
-    assert all(step.keys() == steps[0].keys() for step in steps)
-    assert steps[0].keys() == {"frame", "total", "fps", "speed", "elapsed", "eta"}
-    assert steps[-1]["total"] == 12
-    assert steps[-1]["eta"] == 0
+    keys = {"type", "frame", "total", "fps", "speed", "elapsed", "eta"}
+    assert all(step.keys() == keys and step["type"] == "progress" for step in steps)
+    assert (steps[-1]["total"], steps[-1]["eta"]) == (12, 0)
+    assert summary.pop("seconds") > 0
+    assert summary == {
+        **{"type": "summary", "output": "out.mp4", "frames": 12, "lost": []},
+        **{"damaged": 0, "repaired": 0, "resized": 0, "retagged": {}},
+        **{"jpeg_quality": [50, 50], "quantizer": None, "strength": 1.0},
+    }
 
 
-def test_progress_none_keeps_the_notes(camera: Path, run: Callable[..., Result]) -> None:
+def test_progress_in_json_tells_what_is_lost_and_damaged(
+    run: Callable[..., Result], tmp_path: Path
+) -> None:
+    path, holed = media.uneven(tmp_path / "in.mkv"), tmp_path / "holed.avi"
+    options = ("--progress", "json", "--strength", "0", "--preset", "ultrafast")
+    result = run(str(path), str(tmp_path / "out.mp4"), "--allow-loss", *options)
+    plan, *_, summary = (json.loads(line) for line in result.stderr.splitlines())
+    assert plan["lost"] == summary["lost"] == [2]
+    whole = media.camera(tmp_path / "in.avi").read_bytes()
+    holed.write_bytes(whole.replace(hit := media.jpeg(5, 50), bytes(len(hit))))
+    result = run(str(holed), str(tmp_path / "holed.mp4"), *options)
+    *_, summary = (json.loads(line) for line in result.stderr.splitlines())
+    assert (summary["damaged"], summary["frames"]) == (1, 11)
+
+
+def test_progress_none_tells_no_more_than_notes_and_the_end(
+    camera: Path, run: Callable[..., Result]
+) -> None:
     result = run("in.avi", "out.mp4", "--progress", "none")
-    assert result.stderr == "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8\n"
+    *notes, summary = result.stderr.splitlines()
+    assert "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8" in notes
+    assert summary.startswith("out.mp4: 12 frames in ")
+
+
+def test_the_end_tells_the_quantizers_met(run: Callable[..., Result], tmp_path: Path) -> None:
+    path = media.video_file(tmp_path / "in.avi", "mpeg4", qmin="5", qmax="5", frames=4)
+    result = run(str(path), str(tmp_path / "out.mp4"), "--strength", "0.5")
+    assert result.stderr.splitlines()[-1].endswith(", mean quantizer 5, mean strength 0.50")
+
+
+def test_one_of_a_thing_is_no_plural(run: Callable[..., Result], tmp_path: Path) -> None:
+    path = media.video_file(tmp_path / "in.mkv", frames=1)
+    result = run(str(path), str(tmp_path / "out.mkv"), "--strength", "0")
+    assert ": 1 frame in " in result.stderr
 
 
 def test_dry_run_tells_all_and_writes_nothing(
@@ -181,19 +309,17 @@ def test_dry_run_tells_all_and_writes_nothing(
     result = run("in.avi", "out.mp4", "--dry-run", "--crf", "20", "--precision", "fp32")
     assert result.exit_code == 0
     assert names(tmp_path) == {"in.avi"}
-    lines = result.stdout.splitlines()
-    assert lines[:2] == [
-        "stream 0: restored, encoded by libx264 as yuv422p (crf=20)",
-        "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8",
-    ]
-    assert lines[2].startswith(f"model: {model.name}")
-    assert "trained on jpeg of quality 10 to 60" in lines[2]
-    assert re.fullmatch(r"strength: \d\.\d\d \(JPEG quality 50\)", lines[3])
-    assert lines[4].startswith("engine: PyTorch on c")
+    first, *notes, told, source, strength, engine, speed = result.stdout.splitlines()
     assert re.fullmatch(
-        r"speed: about [\d.]+ frames/s restoring alone, 12 frames, [\d.]+ s", lines[5]
+        r"stream 0: restored, encoded by libx264 as yuv422p \(.*crf=20(\.0)?\)", first
     )
-    assert len(lines) == 6
+    assert "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8" in notes
+    assert told.startswith(f"model: {model.name}")
+    assert "trained on jpeg of quality 10 to 60" in told
+    assert source == "source: JPEG quality 50"
+    assert strength == "strength: 1.00 in the first frame (JPEG quality 50)"
+    assert engine.startswith("engine: PyTorch on c")
+    assert re.fullmatch(r"speed: about [\d.]+ frames/s restoring alone, 12 frames, [\d.]+ s", speed)
 
 
 def test_dry_run_tells_of_a_loss(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -204,6 +330,30 @@ def test_dry_run_tells_of_a_loss(run: Callable[..., Result], tmp_path: Path) -> 
     assert result.stdout.endswith(
         "would stop: streams would be lost; --allow-loss goes on without them\n"
     )
+    result = run(str(path), str(tmp_path / "out.mp4"), "--dry-run", "--allow-loss")
+    assert "left out: mp4 holds no attachments" in result.stdout
+    assert "would stop" not in result.stdout
+
+
+def test_dry_run_tells_quality_over_time(run: Callable[..., Result], tmp_path: Path) -> None:
+    path = changing(tmp_path / "in.avi")
+    output = str(tmp_path / "out.mp4")
+    told = "source: JPEG quality 85 from 0:00, 40 from 0:02"
+    assert told in run(str(path), output, "--dry-run").stdout.splitlines()
+    assert "source:" not in run(str(path), output, "--dry-run", "--no-hints").stdout
+
+
+def test_y4m_loses_sound_to_a_named_file_with_leave_alone(
+    camera: Path, run: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = run("in.avi", "out.y4m", "--strength", "0")
+    assert result.exit_code == 5
+    assert "stream 1 (audio, pcm_u8) is lost" in result.stderr
+    assert "--allow-loss goes on without" in result.stderr
+    assert "would stop" in run("in.avi", "out.y4m", "--dry-run").stdout
+    assert "would stop" not in run("in.avi", "-", "--dry-run").stdout
+    assert run("in.avi", "out.y4m", "--strength", "0", "--allow-loss").exit_code == 0
+    assert run("in.avi", "-", "--strength", "0").exit_code == 0
 
 
 def test_preview_writes_one_picture(
@@ -242,8 +392,14 @@ def test_preview_keeps_a_picture_unless_told(camera: Path, run: Callable[..., Re
     [
         (["in.avi", "in.avi", "-y"], 2, "input and output are the same file"),
         (["in.avi", "out.mp4", "--device", "tpu"], 2, "device must be auto, cpu, cuda or cuda:N"),
-        (["in.avi", "out.mp4", "--precision", "fp8"], 2, "precision must be auto, fp32, bf16"),
-        (["in.avi", "out.mp4", "--pix-fmt", "yuv5"], 2, "yuv5"),
+        (["in.avi", "out.mp4", "--precision", "fp8"], 2, "'auto', 'fp32', 'bf16', 'fp16'"),
+        (["in.avi", "out.mp4", "--pix-fmt", "yuv5"], 2, "'yuv5' is no pixel format of FFmpeg"),
+        (["in.avi", "out.mp4", "-t", "0"], 2, "duration must be more than 0 seconds, got 0"),
+        (["in.avi"], 2, "OUTPUT is missing (or --preview PNG)"),
+        (["in.avi", "out.mp4", "--nonsense"], 2, "No such option: --nonsense"),
+        (["in.avi", "--preview", "a.png", "--dry-run"], 2, "--dry-run nothing; choose one"),
+        (["in.avi", "out.mp4", "--crf", "9", "--lossless"], 2, "exclude each other; leave one"),
+        (["probe"], 2, "Missing argument 'FILE'"),
         (["nowhere.avi", "out.mp4"], 3, "nowhere.avi: no such file"),
         (["in.avi", "out.mp4", "--start", "9"], 3, "in the range asked for"),
         (["probe", "nowhere.avi"], 3, "nowhere.avi: no such file"),
@@ -271,25 +427,27 @@ def test_an_error_is_one_line_and_a_code(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["in.avi"], "OUTPUT is missing (or --preview PNG)"),
-        (["in.avi", "out.mp4", "--strength", "2.5"], "2.5"),
+        (["in.avi", "out.mp4", "--strength", "2.5"], "'--strength'"),
         (["in.avi", "out.mp4", "--frames", "0"], "'--frames'"),
         (["in.avi", "out.mp4", "--encoder-option", "qp"], "write KEY=VALUE, got qp"),
         (["in.avi", "out.mp4", "--encoder-option", "=1"], "write KEY=VALUE, got =1"),
+        (
+            ["in.avi", "out.mp4", "--encoder-option", "g=1", "--encoder-option", "qp"],
+            "'--encoder-option': write KEY=VALUE, got qp (",
+        ),
         (["in.avi", "out.mp4", "--start", "soon"], "'soon' is no time; write 12.5, 1:30"),
         (["in.avi", "out.mp4", "-t", "1:2:3:4"], "'1:2:3:4' is no time"),
         (["in.avi", "out.mp4", "-ss", "inf"], "'inf' is no time"),
         (["in.avi", "out.mp4", "--progress", "loud"], "'loud'"),
-        (["in.avi", "out.mp4", "--nonsense"], "--nonsense"),
         (["in.avi", "out.mp4", "more"], "more"),
-        (["probe"], "FILE"),
     ],
 )
 def test_usage(arguments: list[str], message: str, camera: Path, tmp_path: Path) -> None:
     result = bare(*arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert message in result.stderr or "Input should be" in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("vdeblock: ") and message in line
     assert names(tmp_path) == {"in.avi"}
 
 
@@ -317,6 +475,7 @@ def test_encoder_options_reach_the_encoder(
     camera: Path, run: Callable[..., Result], tmp_path: Path
 ) -> None:
     options = ("--encoder-option", "g=1", "--encoder-option", "x264-params=keyint=1:bframes=0")
+    options += ("--encoder-option", "stats=")
     assert run("in.avi", "out.mp4", *options, "--crf", "30", "--preset", "fast").exit_code == 0
     with av.open(tmp_path / "out.mp4") as container:
         assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
@@ -335,19 +494,85 @@ def test_an_interruption_ends_with_130(
     assert names(tmp_path) == {"in.avi"}
 
 
+@pytest.mark.parametrize(
+    ("name", "waiting"),
+    [("SIGINT", False), ("SIGTERM", False), ("SIGHUP", False), ("SIGTERM", True)],
+)
+def test_a_signal_stops_the_run_in_order(
+    name: str, waiting: bool, tmp_path: Path, model: Path
+) -> None:
+    """Between frames, and where the run waits for its input."""
+    path, number = media.y4m(tmp_path / "in.y4m", frames=3000), getattr(signal, name)
+    input = "-" if waiting else "in.y4m"
+    options = [] if waiting else ["--strength", "1"]
+    command = [*COMMAND, input, "out.mkv", "--model", str(model), "--progress", "json", *options]
+    pipes: Any = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+        assert process.stdin is not None and process.stderr is not None
+        if waiting:
+            content = path.read_bytes()
+            process.stdin.write(content[: content.index(b"FRAME") + len(content) // 300])
+            process.stdin.flush()
+        while b'"progress"' not in process.stderr.readline():
+            assert process.poll() is None
+        if waiting:
+            time.sleep(0.3)
+        process.send_signal(number)
+        *_, last = process.stderr.read().splitlines()
+        assert process.wait(30) == 128 + number
+    told = "interrupted" if name == "SIGINT" else f"stopped by {name}"
+    assert last.decode() == f"vdeblock: {told}"
+    assert names(tmp_path) == {"in.y4m"}
+
+
+def test_a_signal_stops_a_run_that_is_stuck_in_writing(tmp_path: Path, model: Path) -> None:
+    path = media.y4m(tmp_path / "in.y4m", frames=200)
+    command = [*COMMAND, str(path), "-", "--model", str(model), "--strength", "0"]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(100)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert process.stderr.read() == b"vdeblock: stopped by SIGTERM\n"
+
+
+def test_a_run_under_nohup_outlives_the_terminal() -> None:
+    code = (
+        "import signal\nfrom vfilter.cli import _signals\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "with _signals(piped=False):\n"
+        "    signal.raise_signal(signal.SIGHUP)\n    print('on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "on\n")
+
+
+@pytest.mark.parametrize("fault", [ZeroDivisionError, ValueError])
 def test_a_fault_ends_with_1_and_debug_shows_where(
-    camera: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    fault: type[Exception],
+    camera: Path,
+    run: Callable[..., Result],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def faulty(*_: Any, **__: Any) -> None:
-        raise ZeroDivisionError("by the test")
+        raise fault("by the test")
 
     monkeypatch.setattr("vfilter.restorer.Restorer.__call__", faulty)
     result = run("in.avi", "out.mp4", "--quiet")
     assert result.exit_code == 1
     assert result.stderr == (
-        "vdeblock: a fault of vdeblock (ZeroDivisionError: by the test); --debug tells where\n"
+        f"vdeblock: a fault of vdeblock ({fault.__name__}: by the test); --debug tells where\n"
     )
-    assert isinstance(run("in.avi", "out.mp4", "--debug").exception, ZeroDivisionError)
+    assert isinstance(run("in.avi", "out.mp4", "--debug").exception, fault)
+
+
+def test_a_reader_that_goes_away_from_probe_is_no_fault(camera: Path) -> None:
+    command = f'{sys.executable} -c "{COMMAND[2]}" models --json | true; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout in ("0\n", "5\n")
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr
 
 
 def test_a_pipe_streams_frame_by_frame(tmp_path: Path, model: Path) -> None:
@@ -390,6 +615,16 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path, model: Path) -> Non
         errors = process.stderr.read().decode()
         assert process.wait(60) == 5
     assert len(errors.splitlines()) == 1
+
+
+def test_a_pipe_of_what_needs_seeking_is_an_error_that_says_so(tmp_path: Path, model: Path) -> None:
+    """The header of an mp4 lies behind its pictures."""
+    content = media.video_file(tmp_path / "in.mp4", frames=200).read_bytes()
+    command = [*COMMAND, "-", "out.mkv", "--model", str(model), "--strength", "0"]
+    done = subprocess.run(command, cwd=tmp_path, input=content, capture_output=True, check=False)
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert names(tmp_path) == {"in.mp4"}
 
 
 def test_the_command_from_another_folder(tmp_path: Path, model: Path) -> None:

@@ -20,7 +20,7 @@ from comparison import (
 )
 
 from vfilter import restore_video
-from vfilter.errors import InputError
+from vfilter.errors import ArgumentError, InputError
 
 LENGTH = 100
 """Frames of the long take, at 25 per second with a key frame every 10."""
@@ -209,8 +209,9 @@ def test_a_range_that_can_hold_nothing_is_refused(
     span: dict[str, Any], match: str, tmp_path: Path
 ) -> None:
     path = media.y4m(tmp_path / "in.y4m")
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(ValueError, match=match) as raised:
         restore_video(path, tmp_path / "out.mkv", strength=0, **span)
+    assert raised.type is ArgumentError
 
 
 def test_a_file_without_times_is_cut_by_its_frame_rate(tmp_path: Path) -> None:

@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from hashlib import md5
 from pathlib import Path
 from typing import Any
 
 import av
 import media
 import pytest
-from comparison import assert_films, read_film
+from comparison import assert_films, assert_times, read_film, read_tracks
 
 from vfilter import restore_video
 from vfilter.errors import InputError, OutputError
+from vfilter.pipeline import plan_video
+from vfilter.sink import Sink
+from vfilter.source import Source
 
 
 @pytest.fixture
@@ -48,6 +52,93 @@ def test_an_existing_output_is_kept_unless_told(camera: Path, tmp_path: Path) ->
     assert output.read_bytes() == b"precious"
     restore_video(camera, output, strength=0, overwrite=True)
     assert len(read_film(output).times) == media.FRAMES
+
+
+@pytest.mark.parametrize("ending", ["wmv", "asf", "flv", "ogv", "mxf", "png", "gif"])
+def test_a_container_that_scrambles_films_is_refused(
+    ending: str, camera: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match=r"the container \w+ is not supported; use \.mp4, \.mkv"):
+        restore_video(camera, tmp_path / f"out.{ending}", strength=0)
+    assert names(tmp_path) == {"in.avi"}
+
+
+ENDINGS = ("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "m2ts", "3gp", "3g2", "y4m")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_other_container_keeps_the_times(ending: str, tmp_path: Path) -> None:
+    path, output = media.video_file(tmp_path / "in.mp4", bf="2"), tmp_path / f"out.{ending}"
+    restore_video(path, output, strength=0)
+    times = read_film(output).times
+    expected = [Fraction(k, 25) for k in range(media.FRAMES)]
+    assert_times([time - times[0] for time in times], expected, unit=Fraction(1, 1000))
+
+
+def test_m4v_is_mp4_and_not_the_older_format_of_that_name(camera: Path, tmp_path: Path) -> None:
+    summary = restore_video(camera, tmp_path / "out.m4v", strength=0)
+    assert summary.plan.muxer == "mp4"
+
+
+def test_a_name_of_any_length_serves(camera: Path, tmp_path: Path) -> None:
+    output = tmp_path / ("n" * 251 + ".mkv")
+    restore_video(camera, output, strength=0)
+    assert len(read_film(output).times) == media.FRAMES
+    assert names(tmp_path) == {"in.avi", output.name}
+
+
+def test_what_can_not_be_opened_is_an_error(camera: Path, tmp_path: Path) -> None:
+    with Source(camera) as source:
+        for name in ("n" * 252 + ".mkv", "n" * 252 + ".y4m", "nowhere/out.mkv", "nowhere/out.y4m"):
+            plan = plan_video(source, tmp_path / name)
+            with pytest.raises(
+                OutputError, match=r"can't be written \((File name too|No such file)"
+            ):
+                Sink(tmp_path / name, source, plan.encoding, plan.streams)
+    assert names(tmp_path) == {"in.avi"}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_output_that_is_a_link_stays_one(there: bool, camera: Path, tmp_path: Path) -> None:
+    folder, link = tmp_path / "folder", tmp_path / "out.mkv"
+    folder.mkdir()
+    target = folder / "target.mkv"
+    if there:
+        target.write_bytes(b"old")
+    link.symlink_to(target)
+    restore_video(camera, link, strength=0, overwrite=True)
+    assert link.is_symlink()
+    assert len(read_film(target).times) == media.FRAMES
+    assert names(folder) == {"target.mkv"}
+
+
+def test_uneven_times_that_y4m_loses_are_told_and_counted(tmp_path: Path) -> None:
+    path, output = tmp_path / "in.mp4", tmp_path / "out.y4m"
+    with av.open(path, "w") as container:
+        stream = media.add_video(container, unit=Fraction(1, 1000), rate=100)
+        media.fill_video(container, stream, media.VFR_TIMES)
+    with Source(path) as source:
+        plan = plan_video(source, output)
+        rate = source.rate
+        with Sink(output, source, plan.encoding, plan.streams) as sink:
+            for frame in source:
+                sink.write(frame)
+    told = f"y4m holds no times: frames of a varying rate are told to be at {float(rate):.4g}/s"
+    assert plan.notes == (told,)
+    off = [abs(Fraction(t, 1000) - k / rate) for k, t in enumerate(media.VFR_TIMES)]
+    assert sink.moved == sum(distance > 1 / (2 * rate) for distance in off) > 0
+
+
+def test_even_times_are_neither_told_nor_counted(camera: Path, tmp_path: Path) -> None:
+    for name in ("out.y4m", "out.avi"):
+        with Source(camera) as source:
+            plan = plan_video(source, tmp_path / name)
+            with Sink(tmp_path / name, source, plan.encoding, plan.streams) as sink:
+                for item in source:
+                    if isinstance(item, av.VideoFrame):
+                        sink.write(item)
+        assert not any("varying" in note for note in plan.notes)
+        assert sink.moved == 0
 
 
 def test_a_missing_folder_is_an_error(camera: Path, tmp_path: Path) -> None:
@@ -101,7 +192,7 @@ def test_nothing_is_left_of_a_run_that_fails(
     output = tmp_path / f"out.{ending}"
     expected = OutputError if isinstance(error, OSError) else type(error)
     with pytest.raises(expected):
-        restore_video(camera, output, strength=0, progress=raising(error))
+        restore_video(camera, output, strength=0, allow_loss=True, progress=raising(error))
     assert names(tmp_path) == {"in.avi"}
 
 
@@ -258,9 +349,14 @@ def test_a_cover_from_a_pipe_is_lost_with_a_word(
 ) -> None:
     path = media.uneven(tmp_path / "in.mkv")
     monkeypatch.setattr(sys, "stdin", Standard(path.read_bytes()))
-    with pytest.raises(OutputError, match="a cover from a pipe"):
+    with pytest.raises(OutputError, match="a cover from a pipe can't be attached, as it comes"):
         restore_video("-", tmp_path / "out.mkv", strength=0)
     assert names(tmp_path) == {"in.mkv"}
+    monkeypatch.setattr(sys, "stdin", Standard(path.read_bytes()))
+    summary = restore_video("-", tmp_path / "out.mkv", strength=0, allow_loss=True)
+    assert [plan.cover for plan in summary.plan.lost] == [True]
+    notes = [track for track in read_tracks(tmp_path / "out.mkv") if track.kind == "attachment"]
+    assert [track.hashes for track in notes] == [[md5(media.ATTACHMENT).hexdigest()]]
 
 
 def test_y4m_keeps_shape_fields_and_range(tmp_path: Path) -> None:

@@ -1,27 +1,40 @@
-"""What encoding the restored frames costs, by constant rate factor: how the default was chosen."""
+"""What encoding the restored frames costs at the default quality, by kind of source and encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 
-from training.data import Luma, decoded, encoded, jpeg
+from training.data import Luma, decoded, encoded
+from training.sources import degrade
+from vfilter.bitstream import Hints
 from vfilter.compare.metrics import mse
+from vfilter.encoders import choose_encoding
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
+from vfilter.source import Source, hints_of
 
-QUALITIES = (20, 40, 60, 80)
-"""JPEG qualities of the sources: the better the source, the dearer its encoding."""
+SOURCES: dict[str, tuple[int, ...]] = {
+    "mjpeg": (20, 40, 60, 80, 90, 95),
+    "h264": (34, 28, 23, 18),
+    "mpeg4": (12, 6, 3),
+    "mpeg2video": (12, 6, 3),
+    "hevc": (32, 24),
+}
+"""By codec, as `training.sources` has them; the better the source, the dearer its encoding."""
 
-FACTORS = (3.2, 6.6, 10, 12, 14, 16)
-"""Constant rate factors that are tried."""
+CLIPS = ("foreman_qcif_rawavi", "davis_tennis_240p", "vid4_city")
+"""Small clips of camera video; of larger ones the centre is taken."""
 
-CLIPS = ("foreman_qcif_rawavi", "cisco_vt2people_320x192", "davis_tennis_240p", "mobile_cif_ipcm")
-"""Small pristine clips of camera video."""
+SIZE = (352, 240)
+"""Most pixels across and down of what is measured."""
 
 
 def read_luma(path: Path, frames: int) -> list[Luma]:
@@ -33,40 +46,80 @@ def read_luma(path: Path, frames: int) -> list[Luma]:
 
 def cost_table(
     clips: Sequence[Path], model: str, encoder: str, frames: int
-) -> Iterator[dict[str, float]]:
-    """A row for each source quality and factor, means over `clips`.
+) -> Iterator[dict[str, Any]]:
+    """A row for each kind of source, means over `clips`.
 
-    gain: what PSNR gains by restoring, cost: what it then loses by encoding, both in dB;
-    kilobits: size of an encoded frame.
+    gain: what PSNR gains by restoring with the hints, cost: what it then loses by encoding as
+    `choose_encoding` has it, both in dB; worst: the cost on the clip where it is highest; crf: what
+    was chosen for each clip; kilobits: size of an encoded frame.
     """
-    with Restorer(model) as restore:
-        for quality in QUALITIES:
-            cost = {factor: 0.0 for factor in FACTORS}
-            size = {factor: 0.0 for factor in FACTORS}
-            gain = 0.0
-            for clip in clips:
-                clean = read_luma(clip, frames)
-                damaged = [jpeg(plane, quality) for plane in clean]
-                restored = [restore.luma(plane) for plane in damaged]
-                before, after = _mean_error(damaged, clean), _mean_error(restored, clean)
-                gain += _decibel(before, after) / len(clips)
-                for factor in FACTORS:
-                    options = {"crf": f"{factor:g}", "preset": "medium"}
-                    if encoder == "libvpx-vp9":
-                        options = {"crf": f"{factor:g}", "b": "0", "cpu-used": "2"}
-                    file = encoded(restored, encoder, options)
-                    bytes_taken = len(file.getvalue())
-                    again = decoded(file)
-                    cost[factor] += _decibel(_mean_error(again, clean), after) / len(clips)
-                    size[factor] += bytes_taken * 8 / 1000 / len(clean) / len(clips)
-            for factor in FACTORS:
+    with Restorer(model) as restore, TemporaryDirectory() as folder:
+        for codec, settings in SOURCES.items():
+            for setting in settings:
+                path = Path(folder) / ("source.avi" if codec == "mjpeg" else "source.mkv")
+                rows = []
+                for clip in clips:
+                    clean = _centre(clip, frames)
+                    degrade([_gray(plane) for plane in clean], codec, setting, path)
+                    rows.append(_measured(restore, path, clean, encoder))
+                gains, costs, sizes, chosen = zip(*rows, strict=True)
                 yield {
-                    "quality": quality,
-                    "gain": round(gain, 3),
-                    "crf": factor,
-                    "cost": round(cost[factor], 3),
-                    "kilobits": round(size[factor], 1),
+                    "codec": codec,
+                    "setting": setting,
+                    "gain": round(float(np.mean(gains)), 2),
+                    "crf": " ".join(chosen),
+                    "cost": round(float(np.mean(costs)), 3),
+                    "worst": round(max(costs), 3),
+                    "kilobits": round(float(np.mean(sizes)), 1),
                 }
+
+
+def _centre(clip: Path, frames: int) -> list[Luma]:
+    """The centre of the luma planes of a clip's first frames, at most `SIZE`."""
+    planes = read_luma(clip, frames)
+    height, width = planes[0].shape
+    top, left = (max(0, (side - most) // 2) for side, most in ((height, SIZE[1]), (width, SIZE[0])))
+    return [plane[top : top + SIZE[1], left : left + SIZE[0]] for plane in planes]
+
+
+def _gray(plane: Luma) -> VideoFrame:
+    """A yuv420p frame of luma `plane`, sides even, without colour."""
+    height, width = plane.shape
+    codes = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+    codes[:height] = plane
+    return VideoFrame.from_ndarray(codes, format="yuv420p")
+
+
+def _measured(
+    restore: Restorer, path: Path, clean: Sequence[Luma], encoder: str
+) -> tuple[float, float, float, str]:
+    """Gain and cost in dB, kilobits per frame, and the chosen quality, of one degraded file."""
+    damaged, restored = [], []
+    with Source(path) as source:
+        options = _options(source.first, hints_of(source.first), encoder)
+        for frame in source:
+            if isinstance(frame, VideoFrame):
+                damaged.append(luma_plane(frame).copy())
+                restored.append(luma_plane(restore(frame, hints=hints_of(frame))).copy())
+    file = encoded(restored, encoder, dict(options))
+    before, after = _mean_error(damaged, clean), _mean_error(restored, clean)
+    return (
+        _decibel(before, after),
+        _decibel(_mean_error(decoded(file), clean), after),
+        len(file.getvalue()) * 8 / 1000 / len(clean),
+        _quality(options),
+    )
+
+
+def _options(first: VideoFrame, hints: Hints, encoder: str) -> Mapping[str, str]:
+    """The options by default for frames like `first` (yuv420p: range and chroma don't matter)."""
+    gray = _gray(luma_plane(first))
+    return choose_encoding("matroska", gray, codec=encoder, hints=hints).options
+
+
+def _quality(options: Mapping[str, str]) -> str:
+    """The rate factor among `options`, or what is in its place."""
+    return "finest" if "qmax" in options else options.get("crf", "lossless")
 
 
 def _mean_error(planes: Sequence[Luma], clean: Sequence[Luma]) -> float:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -21,15 +24,38 @@ from vfilter import __version__
 from vfilter.errors import VdeblockError
 
 if TYPE_CHECKING:
-    from vfilter.bitstream import Hints
     from vfilter.pipeline import Plan, Progress, Summary
 
 RESTORE = "restore"
 EPILOG = (
     "Also: [bold]vdeblock models[/] lists the models, [bold]vdeblock probe FILE[/] tells what a "
-    "file is. Exit codes: 0 done, 1 fault of vdeblock, 2 usage, 3 input, 4 model, 5 output, "
-    "6 device, 130 interrupted."
+    "file is; a file named models, probe or restore is written ./models. Exit codes: 0 done, "
+    "1 fault of vdeblock, 2 usage, 3 input, 4 model, 5 output, 6 device, 128 + n stopped by "
+    "signal n, so 130 by Ctrl-C."
 )
+
+USAGE_ERROR: Any = typer.BadParameter.mro()[2]
+"""ClickException, which Typer has under different names in different versions."""
+
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that stop a run in order; not all systems have all of them."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that stops the run; number: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class Precision(StrEnum):
+    """What the network computes in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class ProgressKind(StrEnum):
@@ -42,6 +68,18 @@ class ProgressKind(StrEnum):
 
 class CommandOrFiles(TyperGroup):
     """The group whose first argument may also be the INPUT of the main command."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command; an error of usage is one line too."""
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(*args, **extra)
+        except USAGE_ERROR as error:
+            _say(f"{error.format_message()} (see vdeblock --help)")
+            code = error.exit_code
+        if standalone_mode:
+            sys.exit(code)
+        return code
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the main command's name before arguments that start with no command's."""
@@ -69,6 +107,9 @@ app = typer.Typer(
 def main() -> None:
     """Run the command line."""
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 else writes its settings to stderr
+    for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal can't show
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app()
 
 
@@ -97,11 +138,33 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _device(text: str) -> str:
+    """The name of a device."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise typer.BadParameter(f"device must be auto, cpu, cuda or cuda:N, got {text!r}")
+    return text
+
+
+def _pixel_format(text: str) -> str:
+    """A pixel format by FFmpeg's name."""
+    from av.video.format import VideoFormat
+
+    try:
+        return str(VideoFormat(text).name)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no pixel format of FFmpeg; write yuv420p, yuv422p10le or another"
+        ) from None
+
+
 def _pairs(texts: list[str]) -> dict[str, str]:
-    pairs = dict(text.partition("=")[::2] for text in texts if "=" in text.strip("="))
-    if len(pairs) != len(texts):
-        raise typer.BadParameter(f"write KEY=VALUE, got {' '.join(texts)}")
-    return pairs
+    """Options of the encoder, of which the last of a name counts; a value may be empty."""
+    for text in texts:
+        if not text.partition("=")[0] or "=" not in text:
+            raise typer.BadParameter(
+                f"write KEY=VALUE, got {text}", param_hint="'--encoder-option'"
+            )
+    return dict(text.partition("=")[::2] for text in texts)
 
 
 @app.command(RESTORE, epilog=EPILOG, hidden=True)
@@ -118,8 +181,12 @@ def restore_command(
     strength: Annotated[
         float, typer.Option(min=0, max=2, help="Factor of the change; 0 changes nothing.")
     ] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="NAME", parser=_device, help="auto, cpu, cuda or cuda:N.")
+    ] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="What the network computes in.")
+    ] = Precision.auto,
     project: Annotated[
         bool,
         typer.Option(
@@ -150,7 +217,10 @@ def restore_command(
     pix_fmt: Annotated[
         str | None,
         typer.Option(
-            "--pix-fmt", "-pix_fmt", help="Pixel format of the output, if not the input's."
+            *("--pix-fmt", "-pix_fmt"),
+            metavar="NAME",
+            parser=_pixel_format,
+            help="Pixel format of the output, if not the input's.",
         ),
     ] = None,
     lossless: Annotated[bool, typer.Option("--lossless", help="Encode without loss.")] = False,
@@ -193,6 +263,10 @@ def restore_command(
     """Restore the luma of a video that compression has spoiled; keep everything else."""
     if output is None and preview is None:
         raise typer.BadParameter("OUTPUT is missing (or --preview PNG)")
+    if preview is not None and dry_run:
+        raise typer.BadParameter("--preview writes a picture and --dry-run nothing; choose one")
+    if lossless and crf is not None:
+        raise typer.BadParameter("--crf and --lossless exclude each other; leave one out")
     encoding: dict[str, Any] = {
         "codec": codec,
         "crf": crf,
@@ -205,34 +279,38 @@ def restore_command(
         "model": model,
         "strength": strength,
         "device": device,
-        "precision": precision,
+        "precision": precision.value,
         "project": project,
     }
-    with _errors(debug=debug):
+    with _errors(debug=debug), _signals(piped=output == "-"):
         if preview is not None:
             _preview(input, preview, start, hints, overwrite, restoring)
             return
         assert output is not None
         span: dict[str, Any] = {"start": start, "duration": duration, "frames": frames}
         span["hints"] = hints
+        allowed: dict[str, Any] = {"overwrite": overwrite, "allow_loss": allow_loss}
         if dry_run:
-            _dry_run(input, output, span, restoring, encoding, overwrite=overwrite)
+            _dry_run(input, output, span, restoring, encoding, **allowed)
             return
         from vfilter.pipeline import restore_video
 
-        with _progress(ProgressKind.none if quiet else progress) as show:
+        kind = ProgressKind.none if quiet else progress
+        as_json = kind == ProgressKind.json
+        with _progress(kind) as show:
             summary = restore_video(
                 input,
                 output,
                 **restoring,
                 **encoding,
                 **span,
-                allow_loss=allow_loss,
-                overwrite=overwrite,
+                **allowed,
                 progress=show,
-                on_plan=None if quiet or progress == ProgressKind.json else _print_plan,
+                on_plan=None if quiet else _plan_as_json if as_json else _print_plan,
             )
-        if not quiet and progress == ProgressKind.bar:
+        if as_json:
+            _summary_as_json(output, summary)
+        elif not quiet:
             _print_summary(output, summary)
 
 
@@ -258,9 +336,13 @@ def models_command(
             }
             for model in catalogue()
         ]
-    if as_json:
-        print(json.dumps(models, indent=2))
-        return
+        if as_json:
+            print(json.dumps(models, indent=2))
+        else:
+            _print_models(models)
+
+
+def _print_models(models: list[dict[str, Any]]) -> None:
     print(f"{'model':12} {'trained on':16} {'FLOP/pixel':>10}  gain in PSNR (LIVE1, luma)")
     for model in models:
         gains = model["gain"].get("LIVE1", {})
@@ -283,18 +365,26 @@ def probe_command(
         from vfilter.probe import probe
 
         facts = probe(file)
-    if as_json:
-        print(json.dumps(facts, indent=2))
-        return
+        if as_json:
+            print(json.dumps(facts, indent=2))
+        else:
+            _print_facts(facts)
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from vfilter.probe import compression_text
+
     length = "unknown length" if facts["duration"] is None else f"{facts['duration']:.3f} s"
     print(f"{facts['file']}: {facts['container']}, {length}, {facts['chapters']} chapters")
     for stream in facts["streams"]:
-        skipped = ("index", "type", "codec", "metadata", "restored", "disposition")
+        skipped = ("index", "type", "codec", "metadata", "restored", "disposition", "quantizer")
         details = [
             f"{key.replace('_', ' ')} {_plain(value)}"
             for key, value in stream.items()
-            if key not in skipped and value is not None
+            if key not in skipped and not key.startswith("jpeg_quality") and value is not None
         ]
+        if compression := compression_text(stream):
+            details.append(compression)
         mark = "  <- restored" if stream.get("restored") else ""
         print(f"  {stream['index']} {stream['type']} {stream['codec']}: {', '.join(details)}{mark}")
 
@@ -312,18 +402,17 @@ def _errors(*, debug: bool) -> Iterator[None]:
         yield
     except typer.Exit:
         raise
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, Stopped) else signal.SIGINT
+        _fail(_stopped_by(number), 128 + number)
     except BrokenPipeError:
+        with suppress(OSError):  # else Python fails when it flushes what nobody takes
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail("the reader of the output has gone", 5)
     except VdeblockError as error:
         if debug:
             raise
         _fail(str(error), error.exit_code)
-    except ValueError as error:
-        if debug:
-            raise
-        _fail(str(error), 2)
     except Exception as error:
         if debug:
             raise
@@ -331,8 +420,45 @@ def _errors(*, debug: bool) -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print("vdeblock: " + " ".join(message.split()), file=sys.stderr)
+    _say(message)
     raise typer.Exit(code)
+
+
+def _say(message: str) -> None:
+    """One line on stderr."""
+    print("vdeblock: " + " ".join(message.split()), file=sys.stderr, flush=True)
+
+
+def _stopped_by(number: int) -> str:
+    return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+
+
+@contextmanager
+def _signals(*, piped: bool) -> Iterator[None]:
+    """Make the signals that stop a run raise `Stopped`, once, so that no temporary file is left.
+
+    piped: whether the output is a pipe. Then nothing is to be tidied, and the run may be stuck in
+    writing, where nothing can be raised: it ends at once.
+    """
+
+    def stop(number: int, _: object) -> None:
+        for known in before:
+            signal.signal(known, signal.SIG_IGN)
+        if piped:
+            _say(_stopped_by(number))
+            os._exit(128 + number)
+        raise Stopped(number)
+
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
+        heeded = (n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN)  # not in nohup
+        before |= {number: signal.signal(number, stop) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _preview(
@@ -358,40 +484,52 @@ def _dry_run(
     encoding: dict[str, Any],
     *,
     overwrite: bool,
+    allow_loss: bool,
 ) -> None:
-    import numpy as np
-
-    from vfilter.pipeline import check_target, plan_video, trial
+    from vfilter.pipeline import check_target, mean_strength, plan_video, trial, with_means
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
     check_target(input, output, overwrite=overwrite)
     with Restorer(**restoring) as restore, Source(input, **span) as source:
-        plan = plan_video(source, output, **encoding)
+        plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         _print_plan(plan, to=sys.stdout)
-        engine = restore.engine.description
         seconds = trial(restore, source.first)
         frames = source.frame_count
         hints = hints_of(source.first)
-        factor = float(np.mean(restore.strength * restore.model.strength(hints)))
-    model = restore.model
+        factor = mean_strength(restore, hints)
+        model = restore.model_for(hints)
+        first = _known(hints)
     low, high = model.quality
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {low} to {high}")
-    print(f"strength: {factor:.2f} ({_known(hints)})")
-    print(f"engine: {engine}")
+    if compression := _compression(input) if span["hints"] else "":
+        print(f"source: {compression}")
+    print(f"strength: {factor:.2f} in the first frame ({first})")
+    print(f"engine: {plan.engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {_clock(frames * seconds)}" if frames else "")
-    if plan.lost:
+    if plan.lost and not allow_loss:
         print("would stop: streams would be lost; --allow-loss goes on without them")
 
 
-def _known(hints: Hints) -> str:
-    """What the stream tells of its compression, for people."""
+def _compression(input: str) -> str:
+    """How the video of a file was compressed, over its length; nothing of a pipe."""
+    from vfilter.probe import compression_text, probe
+
+    if input == "-":
+        return ""
+    return next(compression_text(s) for s in probe(input)["streams"] if s.get("restored"))
+
+
+def _known(hints: Any) -> str:
+    """What the stream tells of the compression of a frame with `hints`, for people."""
+    from vfilter.source import own_quantizers
+
     if hints.luma_table is not None:
         return f"JPEG quality {hints.jpeg_quality}"
     if hints.qp is not None:
-        return f"{hints.codec} with a mean quantizer of {hints.qp.mean():.1f} in the first frame"
+        return f"{hints.codec}, mean quantizer {own_quantizers(hints).mean():.1f}"
     if hints.codec is not None:
         return f"a careful one: {hints.codec} tells no quality"
     return "the source tells no compression"
@@ -404,7 +542,7 @@ def _print_plan(plan: Plan, to: Any = None) -> None:
     if to is not None:
         options = " ".join(f"{k}={v}" for k, v in encoding.options.items())
         print(
-            f"stream {plan.video}: restored, encoded by {encoding.codec} as {encoding.pix_fmt}"
+            f"stream {plan.video}: restored, encoded by {encoding.name} as {encoding.pix_fmt}"
             + (f" ({options})" if options else ""),
             file=stream,
         )
@@ -419,24 +557,84 @@ def _print_plan(plan: Plan, to: Any = None) -> None:
         print(f"stream {other.index}: {other.kind} {other.codec} {action}{reason}", file=stream)
 
 
+def _plan_as_json(plan: Plan) -> None:
+    """The plan, before anything is written."""
+    encoding = plan.encoding
+    keys = ("kind", "codec", "action", "encoder", "reason")
+    others = [
+        {"index": other.index} | {key: getattr(other, key) or None for key in keys}
+        for other in plan.streams
+    ]
+    _print_json(
+        "plan",
+        video=plan.video,
+        container=plan.muxer,
+        encoder=encoding.codec,
+        pixel_format=encoding.pix_fmt,
+        encoder_options=dict(encoding.options),
+        model=plan.model,
+        engine=plan.engine,
+        streams=others,
+        lost=[other.index for other in plan.lost],
+        notes=[*encoding.notes, *plan.notes],
+    )
+
+
 def _print_summary(output: str, summary: Summary) -> None:
     fps = summary.frames / summary.seconds if summary.seconds else 0
-    line = f"{output}: {summary.frames} frames in {_clock(summary.seconds)} ({fps:.1f} frames/s)"
-    for count, what in (
-        (summary.damaged, "damaged"),
-        (summary.repaired, "timestamps repaired"),
-        (summary.resized, "scaled to the first frame's size"),
-    ):
+    parts = [f"{_count(summary.frames, 'frame')} in {_clock(summary.seconds)} ({fps:.1f} frames/s)"]
+    if summary.jpeg_quality is not None:
+        parts.append("JPEG quality " + _from_to(*summary.jpeg_quality))
+    if summary.quantizer is not None:
+        parts.append("mean quantizer " + _from_to(*(round(q, 1) for q in summary.quantizer)))
+    parts.append(f"mean strength {summary.strength:.2f}")
+    damages = (summary.damaged, "damaged packet or frame", "damaged packets or frames")
+    for count, *what in (damages, (summary.repaired, "timestamp repaired", "timestamps repaired")):
         if count:
-            line += f", {count} {what}"
-    print(line, file=sys.stderr)
+            parts.append(_count(count, *what))
+    if summary.resized:
+        parts.append(f"{_count(summary.resized, 'frame')} scaled to the first one's size")
+    print(f"{output}: {', '.join(parts)}", file=sys.stderr)
+    for name, count in summary.retagged.items():
+        print(
+            f"{name} changes: {_count(count, 'frame')} of {summary.frames} not as the first one, "
+            "whose tag the output has",
+            file=sys.stderr,
+        )
+
+
+def _count(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def _from_to(lowest: float, highest: float) -> str:
+    return f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
+
+
+def _summary_as_json(output: str, summary: Summary) -> None:
+    """What the run did, when the output has its name."""
+    quantizer = summary.quantizer
+    _print_json(
+        "summary",
+        output=output,
+        frames=summary.frames,
+        seconds=round(summary.seconds, 3),
+        lost=[other.index for other in summary.plan.lost],
+        damaged=summary.damaged,
+        repaired=summary.repaired,
+        resized=summary.resized,
+        retagged=dict(summary.retagged),
+        jpeg_quality=summary.jpeg_quality,
+        quantizer=None if quantizer is None else [round(q, 2) for q in quantizer],
+        strength=round(summary.strength, 3),
+    )
 
 
 @contextmanager
 def _progress(kind: ProgressKind) -> Iterator[Callable[[Progress], None] | None]:
     """The function that shows progress on stderr, None to show none."""
     if kind == ProgressKind.json:
-        yield _print_json
+        yield _progress_as_json
     elif kind == ProgressKind.bar and sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
@@ -467,22 +665,22 @@ def _progress_text(progress: Progress) -> str:
     )
 
 
-def _print_json(progress: Progress) -> None:
+def _progress_as_json(progress: Progress) -> None:
     eta = progress.eta
-    print(
-        json.dumps(
-            {
-                "frame": progress.frames,
-                "total": progress.total,
-                "fps": round(progress.fps, 2),
-                "speed": round(progress.speed, 3),
-                "elapsed": round(progress.seconds, 2),
-                "eta": None if eta is None else round(eta, 1),
-            }
-        ),
-        file=sys.stderr,
-        flush=True,
+    _print_json(
+        "progress",
+        frame=progress.frames,
+        total=progress.total,
+        fps=round(progress.fps, 2),
+        speed=round(progress.speed, 3),
+        elapsed=round(progress.seconds, 2),
+        eta=None if eta is None else round(eta, 1),
     )
+
+
+def _print_json(kind: str, **facts: Any) -> None:
+    """One object as a line on stderr."""
+    print(json.dumps({"type": kind, **facts}), file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

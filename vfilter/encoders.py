@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from math import log2
 from typing import Any
 
 import av
@@ -18,10 +19,12 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
-from vfilter.errors import OutputError
-from vfilter.hdr import PARAMETERS, has_hdr, with_hdr
+from vfilter.bitstream import QP_CODECS, Hints
+from vfilter.errors import ArgumentError, OutputError
+from vfilter.hdr import PARAMETERS, has_hdr, hdr_options
 from vfilter.luma import planar_name
 from vfilter.source import side_data
+from vfilter.weights import USUAL_QP
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265", "h265": "libx265", "vp9": "libvpx-vp9"} | {
     "av1": "libsvtav1"
@@ -45,35 +48,62 @@ LOSSLESS = {
 WITH_ALPHA = ("libvpx-vp9", "ffv1")
 """Encoders in order of preference, by what is asked of them and by muxer."""
 
-WITH_CRF = ("libx264", "libx265", "libvpx-vp9", "libsvtav1")
+CRF_SCALE = {"libx264": 1.0, "libx265": 1.0, "libvpx-vp9": 0.7, "libsvtav1": 0.55}
+"""Encoders with a constant rate factor, and how many times that of x264 costs as much."""
 
-USUAL_CRF = 10.0
-"""Constant rate factor where the quality of the source is unknown: costs 0.1 dB at 36 dB."""
+WHOLE_CRF = ("libvpx-vp9", "libsvtav1")
+"""Encoders whose constant rate factor is a whole number."""
+
+RATE_OPTIONS = {"crf", "qp", "b", "q", "qscale", "global_quality"}
+"""Options that set the quality: beside any of them the default is left out."""
 
 FINEST_QSCALE = {"flags": "+qscale", "global_quality": str(2 * 118)}
 """Quantizer 2 of MPEG-4 Part 2 and MJPEG, in FFmpeg's lambda units (FF_QP2LAMBDA = 118)."""
 
-AVI_X264 = {"bf": "0", "x264-params": "nal-hrd=vbr:vbv-maxrate=50000:vbv-bufsize=50000"}
-"""AVI holds decoding times alone, so no B-frames; and FFmpeg reads H.264 from it a frame late
-unless timing is in the bitstream (HRD), which wants a bound: that of level 4.1, in kbit/s."""
+FINEST_X264 = {"crf": "1", "qmax": "2", "tune": "psnr"}
+"""As fine as 8-bit x264 is without being lossless, with the quantizer bound too."""
+
+PARAMS = ("x264-params", "x265-params", "svtav1-params")
+"""Options that hold the encoder's own, joined by colons; of two of one name the last counts."""
 
 LOSSLESS_OPTIONS = {
-    "libx264": {"qp": "0"},
-    "libx265": {"x265-params": "lossless=1:log-level=error"},
+    "libx264": {"x264-params": "qp=0"},
+    "libx265": {"x265-params": "lossless=1"},
     "libvpx-vp9": {"lossless": "1"},
-    "ffv1": {"level": "3", "slicecrc": "1"},
+    "libsvtav1": {"svtav1-params": "lossless=1"},
 }
+"""What makes encoders lossless that are lossy else; it goes after whatever they are told."""
+
+AVI_X264 = {"x264-params": "bframes=0:nal-hrd=vbr"}
+"""AVI holds decoding times alone, so no B-frames; and FFmpeg reads H.264 from it a frame late
+unless timing is in the bitstream (HRD)."""
+
+HRD_RATE, LEAST_HRD_RATE = 250, 50_000
+"""HRD wants a bound of the bit rate, and none that binds: bits per second for each pixel (at 25
+frames per second the finest encoding of grainy clips takes 110), and the least in kbit/s."""
 
 Y4M = "yuv4mpegpipe"
+WRAPPED = "wrapped_avframe"
 
-MARKING_FIELDS = ("libx264", "ffv1", "mpeg2video", "mpeg4", "wrapped_avframe")
+MARKING_FIELDS = ("libx264", "ffv1", "mpeg2video", "mpeg4", WRAPPED)
 """Encoders that mark interlaced frames."""
 
 SHAPELESS = ("libvpx-vp9", "libsvtav1")
 """Encoders that don't tell the aspect ratio of a pixel."""
 
-TURNING = ("mp4", "mov", "ipod", "matroska", "webm")
+TURNING = ("mp4", "mov", "matroska", "webm")
 """Muxers that hold a rotation."""
+
+LOCATING = ("matroska", "webm")
+"""Muxers that tell where chroma samples lie, whatever the codec."""
+
+LOCATIONS = {
+    **dict.fromkeys(("libx264", "libx265", WRAPPED), ("left", "center", "topleft")),
+    "libsvtav1": ("left", "topleft"),
+    **dict.fromkeys(("mjpeg", "mpeg1video"), ("center",)),
+}
+"""Where chroma samples of 4:2:0 may lie for the encoders to tell it; all others are taken to mean
+left, and so are they with other subsampling."""
 
 IN_BOTH = {"h264", "hevc", "mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "truehd"}
 IN_MPEGTS = IN_BOTH | {
@@ -83,6 +113,8 @@ IN_MPEGTS = IN_BOTH | {
 IN_MPEGPS = IN_BOTH | {"pcm_s16be", "pcm_dvd", "dvd_subtitle"}
 READABLE = {"mpegts": IN_MPEGTS} | dict.fromkeys(("mpeg", "vob", "dvd", "svcd"), IN_MPEGPS)
 """Codecs that MPEG's streams have names for; FFmpeg writes others as bytes that no reader knows."""
+
+NOTHING = Hints()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +128,12 @@ class Encoding:
     codec: str
     pix_fmt: str
     options: Mapping[str, str]
-    lossless: bool = False
     notes: tuple[str, ...] = field(default=())
+
+    @property
+    def name(self) -> str:
+        """The encoder for people."""
+        return _plain(self.codec)
 
 
 def choose_encoding(
@@ -110,18 +146,24 @@ def choose_encoding(
     pix_fmt: str | None = None,
     lossless: bool = False,
     options: Mapping[str, str] | None = None,
-    jpeg_quality: int | None = None,
+    hints: Hints = NOTHING,
     sample_aspect_ratio: Fraction | None = None,
+    chroma_location: str | None = None,
 ) -> Encoding:
     """The encoding of a stream of frames like `frame` for FFmpeg's muxer `muxer`.
 
-    jpeg_quality: nearest IJG quality of the source if that is known, for the default `crf`.
+    hints: what the source tells of its compression, for the default quality.
     sample_aspect_ratio: width by height of a pixel, to tell if it is lost.
-    Raises OutputError if no encoder of that container can keep what the frame has.
+    chroma_location: where chroma samples lie: "left", "center" or "topleft"; None if unknown.
+    Raises OutputError if no encoder of that container can keep what the frame has, or the one
+    named can't do what is asked; ArgumentError for a quality with `lossless`.
     """
-    given = dict(options or {})
+    asked = dict(options or {})
+    asked |= {k: f"{v}" for k, v in (("crf", crf), ("preset", preset)) if v is not None}
+    rates = sorted(RATE_OPTIONS & asked.keys())
+    if lossless and rates:
+        raise ArgumentError(f"lossless and {', '.join(rates)} exclude each other: leave one out")
     wanted = pix_fmt or planar_name(frame.format)
-    factor = transparent_crf(jpeg_quality) if crf is None else crf
     oblong = sample_aspect_ratio not in (None, 1)
     found = _candidates(muxer, frame, lossless=lossless, oblong=oblong)
     names = (ENCODERS.get(codec, codec),) if codec else found
@@ -131,30 +173,34 @@ def choose_encoding(
             continue
         if not holds(muxer, Codec(name, "w").canonical_name):
             continue
-        settings = with_hdr(_settings(name, muxer, factor, preset, lossless) | given, name, frame)
+        _check_asked(name, muxer, asked, lossless=lossless)
+        ours = _options(name, muxer, frame, hints, asked, lossless=lossless)
+        if chroma_location is not None:
+            ours["chroma_sample_location"] = chroma_location
+        forced = _forced(name, muxer, lossless=lossless)
+        settings = joined(joined(ours, asked), forced)
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target)
-        if fits(muxer, partial(add, options=settings, taken=given)):
+        if fits(muxer, partial(add, options=settings, taken=asked)):
             chosen = lossless or codec is not None
             notes = _notes(name, target, names[0], wanted, frame, lossless=chosen)
-            notes += _losses(muxer, name, frame, oblong=oblong)
-            return Encoding(
-                codec=name,
-                pix_fmt=target,
-                options=settings,
-                lossless=lossless or name == "ffv1" or muxer == Y4M,
-                notes=notes,
-            )
-        if fits(muxer, partial(add, options=_settings(name, muxer, USUAL_CRF, None, lossless))):
-            raise OutputError(f"encoder {name} doesn't take {_asked(crf, preset, given)}")
+            notes += _losses(muxer, name, frame, target, chroma_location, oblong=oblong)
+            return Encoding(codec=name, pix_fmt=target, options=settings, notes=notes)
+        if asked and fits(muxer, partial(add, options=joined(ours, forced))):
+            pairs = ", ".join(f"{key}={value}" for key, value in asked.items())
+            raise OutputError(f"encoder {_plain(name)} doesn't take {pairs}; leave it out")
     shape = f"{wanted} at {frame.width}x{frame.height}"
     if codec:
         raise OutputError(
             f"encoder {codec} can't put {shape} into {muxer};"
             " leave --codec out, or name another --codec or --pix-fmt"
         )
+    advice = (
+        "name another --pix-fmt"
+        if muxer == "matroska"
+        else ("name an output ending in .mkv, or another --pix-fmt")
+    )
     raise OutputError(
-        f"no {'lossless ' if lossless else ''}encoder puts {shape} into {muxer};"
-        " name an output ending in .mkv"
+        f"no {'lossless ' if lossless else ''}encoder puts {shape} into {muxer}; {advice}"
     )
 
 
@@ -175,15 +221,18 @@ def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     return True
 
 
-def transparent_crf(jpeg_quality: int | None) -> float:
+def transparent_crf(hints: Hints, depth: int = 8) -> float:
     """The constant rate factor at which x264 costs the restored luma less than 0.1 dB of PSNR.
 
-    The better the source, the less room there is: a line through 10 at quality 40 and 3.2 at 80,
-    measured by `python -m training reencode`.
+    The better the source, the less room there is. Lines through what `python -m training reencode`
+    measures, over the quality of a JPEG, or the H.264 QP that is or would be the quantizer's;
+    below 1 (where 8-bit x264 is lossless) no factor is fine enough.
+    depth: bits of the luma, of which H.264 counts QP.
     """
-    if jpeg_quality is None:
-        return USUAL_CRF
-    return round(min(12.0, max(2.0, 16.8 - 0.17 * jpeg_quality)), 1)
+    quality = hints.jpeg_quality
+    if quality is not None:
+        return round(min(12.0, 22 - 0.24 * quality), 1)
+    return round(min(12.0, 0.5 * (_qp(hints, depth) - 17.6)), 1)
 
 
 def muxer_options(muxer: str) -> dict[str, str]:
@@ -195,10 +244,60 @@ def muxer_options(muxer: str) -> dict[str, str]:
     return options.get(muxer, {"avoid_negative_ts": "disabled"} if muxer == "avi" else {})
 
 
+def joined(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """The options of both, of equals those of `second`; what is within `PARAMS` is joined too."""
+    both = {key: f"{first[key]}:{second[key]}" for key in PARAMS if key in first and key in second}
+    return {**first, **second, **both}
+
+
+def bottom_first(frame: VideoFrame) -> bool:
+    """Whether the bottom field of `frame` is shown first; False for a progressive frame.
+
+    PyAV tells only that a frame is interlaced; FFmpeg's `select` knows the order.
+    """
+    graph = av.filter.Graph()
+    graph.threads = 1
+    graph.link_nodes(
+        graph.add_buffer(
+            template=None,
+            width=frame.width,
+            height=frame.height,
+            format=frame.format,
+            time_base=Fraction(1, 25),
+        ),
+        graph.add("select", "eq(interlace_type,BOTTOMFIRST)"),
+        graph.add("buffersink"),
+    ).configure()
+    graph.vpush(frame)
+    graph.vpush(None)
+    try:
+        graph.vpull()
+    except (av.error.BlockingIOError, av.error.EOFError):
+        return False
+    return True
+
+
+def _qp(hints: Hints, depth: int) -> float:
+    """The mean H.264 QP of the hints, or one of about the same step; a usual one if untold.
+
+    A QP of 0 is a step of 0.625 (ITU-T H.264, 8.5.9), twice as much each 6; MPEG tells the step.
+    VP9's steps, an eighth of those in its table, are near those of H.264 at 16 + q_idx / 10.
+    """
+    kind = QP_CODECS.get(hints.codec or "")
+    if hints.qp is None or kind is None:
+        return USUAL_QP
+    mean = float(hints.qp.mean())
+    if kind == "vp9":
+        return 16 + mean / 10
+    if kind == "h264":
+        return mean - 6 * (depth - 8)
+    return 6 * log2(max(mean, 1) / 0.625)
+
+
 def _candidates(muxer: str, frame: VideoFrame, *, lossless: bool, oblong: bool) -> tuple[str, ...]:
     """The encoders to try. oblong: whether pixels are not square."""
     if muxer == Y4M:
-        return ("wrapped_avframe",)
+        return (WRAPPED,)
     if lossless and muxer == "matroska" and (oblong or has_hdr(frame) or _captioned(frame)):
         return ("libx264", "ffv1")  # FFV1 tells of none of these where a reader looks for it
     if lossless:
@@ -213,18 +312,26 @@ def has_alpha(pixel_format: VideoFormat) -> bool:
     return any(part.is_alpha for part in pixel_format.components)
 
 
-def _pixel_format(encoder: str, wanted: str, *, free: bool, lossless: bool) -> str | None:
-    """What `encoder` is given for frames of `wanted`: the same, or for RGB its nearest; or None.
-
-    The nearest may be YUV, unless `lossless`; it loses neither depth nor resolution.
-    """
+def _video_codec(encoder: str) -> Codec:
     try:
-        formats = Codec(encoder, "w").video_formats or []
+        found = Codec(encoder, "w")
     except ValueError as error:
         raise OutputError(
             f"no encoder named {encoder!r}; try h264, hevc, vp9, av1 or ffv1"
         ) from error
-    names = [f.name for f in formats]
+    if found.type != "video":
+        raise OutputError(
+            f"{encoder} encodes {found.type} and not video; try h264, hevc, vp9, av1 or ffv1"
+        )
+    return found
+
+
+def _pixel_format(encoder: str, wanted: str, *, free: bool, lossless: bool) -> str | None:
+    """What `encoder` is given for frames of `wanted`: the same, or for RGB its nearest; or None.
+
+    The nearest may be YUV, unless `lossless`; it loses neither depth nor resolution nor alpha.
+    """
+    names = [f.name for f in _video_codec(encoder).video_formats or []]
     source = VideoFormat(wanted)
     if not names and source.is_rgb and not lossless:
         depth = source.components[0].bits
@@ -232,7 +339,7 @@ def _pixel_format(encoder: str, wanted: str, *, free: bool, lossless: bool) -> s
     if not names or wanted in names:
         return wanted
     if free and source.is_rgb:
-        best, loss = find_best_pix_fmt_of_list(names, wanted)
+        best, loss = find_best_pix_fmt_of_list(names, wanted, has_alpha=has_alpha(source))
         allowed = PixFmtLoss.NONE if lossless else PixFmtLoss.COLORSPACE
         return best.name if best is not None and not loss & ~allowed else None
     return None
@@ -240,40 +347,101 @@ def _pixel_format(encoder: str, wanted: str, *, free: bool, lossless: bool) -> s
 
 def _keeps_size(encoder: str, pix_fmt: str, frame: VideoFrame) -> bool:
     """Whether `encoder` codes odd sizes: x264 and x265 want whole chroma samples."""
-    chroma = VideoFormat(pix_fmt, 2, 2)
-    across, down = 2 // chroma.chroma_width(2), 2 // chroma.chroma_height(2)
+    across, down = _subsampling(pix_fmt)
     whole = frame.width % across == 0 and frame.height % down == 0
     return whole or encoder not in ("libx264", "libx265")
 
 
-def _settings(
-    encoder: str, muxer: str, crf: float, preset: str | None, lossless: bool
+def _subsampling(pix_fmt: str) -> tuple[int, int]:
+    """Luma samples across and down for one of chroma."""
+    shape = VideoFormat(pix_fmt, 64, 64)
+    return 64 // shape.chroma_width(64), 64 // shape.chroma_height(64)
+
+
+def _plain(encoder: str) -> str:
+    """An encoder for people: y4m holds frames as they are."""
+    return "raw (y4m)" if encoder == WRAPPED else encoder
+
+
+def _check_asked(encoder: str, muxer: str, asked: Mapping[str, str], *, lossless: bool) -> None:
+    """Refuse what `encoder` would silently do otherwise, and what readers of AVI get late."""
+    by_nature = not Codec(encoder, "w").lossy
+    if lossless and encoder not in LOSSLESS_OPTIONS and not by_nature:
+        raise OutputError(
+            f"encoder {encoder} has no lossless mode known here; leave --codec out, or name"
+            " h264, hevc, vp9, av1 or ffv1"
+        )
+    if encoder == "libsvtav1" and asked.get("crf") in ("0", "0.0"):
+        raise OutputError("encoder libsvtav1 takes crf from 1 on; --lossless is finer")
+    pairs = [pair.partition("=")[::2] for pair in asked.get("x264-params", "").split(":")]
+    told = [*asked.items(), *pairs]
+    constant = any(key == "qp" or (key == "crf" and value in ("0", "0.0")) for key, value in told)
+    if encoder == "libx264" and muxer == "avi" and (lossless or constant):
+        raise OutputError(
+            "H.264 without loss or of one quantizer is read a frame late from AVI; leave --codec"
+            " out or name an output ending in .mkv"
+        )
+
+
+def _options(
+    encoder: str,
+    muxer: str,
+    frame: VideoFrame,
+    hints: Hints,
+    asked: Mapping[str, str],
+    *,
+    lossless: bool,
 ) -> dict[str, str]:
-    settings: dict[str, str] = {}
-    if lossless:
-        settings |= LOSSLESS_OPTIONS.get(encoder, {})
-    elif encoder in WITH_CRF:
-        settings["crf"] = f"{crf:g}"
-        if encoder == "libvpx-vp9":
-            settings["b"] = "0"
+    """The options of `encoder` before those that are asked for."""
+    options: dict[str, str] = {}
     if encoder == "libvpx-vp9":
-        settings |= {"row-mt": "1", "cpu-used": "2"}
-    if encoder == "libx265" and not lossless:
-        settings["x265-params"] = "log-level=error"
-    if encoder in ("mpeg4", "mjpeg"):
-        settings |= FINEST_QSCALE
+        options = {"row-mt": "1", "cpu-used": "2"}
+    if encoder == "libx265":
+        options = {"x265-params": "log-level=error"}
     if encoder == "ffv1":
-        settings |= LOSSLESS_OPTIONS["ffv1"]
-    if preset is not None:
-        settings["preset"] = preset
+        options = {"level": "3", "slicecrc": "1"}
     if encoder == "libx264" and muxer == "avi":
-        settings |= AVI_X264
-    return settings
+        rate = max(LEAST_HRD_RATE, HRD_RATE * frame.width * frame.height // 1000)
+        options = {"x264-params": f"vbv-maxrate={rate}:vbv-bufsize={rate}"}
+    if encoder == "libx264" and frame.interlaced_frame and bottom_first(frame):
+        options = joined(options, {"x264-params": "bff=1"})
+    if encoder == "libvpx-vp9" and "crf" in asked:
+        options["b"] = "0"
+    elif not lossless and not RATE_OPTIONS & asked.keys():
+        options = joined(options, _quality(encoder, frame, hints))
+    return joined(options, hdr_options(encoder, frame))
 
 
-def _asked(crf: float | None, preset: str | None, options: Mapping[str, str]) -> str:
-    asked = {"crf": crf, "preset": preset} | dict(options)
-    return ", ".join(f"{key}={value}" for key, value in asked.items() if value is not None)
+def _quality(encoder: str, frame: VideoFrame, hints: Hints) -> dict[str, str]:
+    """The options that make `encoder` nearly transparent for a source of `hints`.
+
+    What is finer than any rate factor is encoded without loss, which all decoders take but
+    those of H.264.
+    """
+    if encoder in ("mpeg4", "mjpeg"):
+        return FINEST_QSCALE
+    if encoder not in CRF_SCALE:
+        return {}
+    depth = frame.format.components[0].bits
+    factor = transparent_crf(hints, depth)
+    if factor < 1 and encoder != "libx264":
+        return LOSSLESS_OPTIONS[encoder]
+    if factor < 1 and depth == 8:
+        return FINEST_X264
+    factor = max(1.0, factor * CRF_SCALE[encoder])
+    options = {"crf": str(int(factor)) if encoder in WHOLE_CRF else f"{factor:g}"}
+    if encoder == "libx264":
+        options["tune"] = "psnr"
+    if encoder == "libvpx-vp9":
+        options["b"] = "0"
+    return options
+
+
+def _forced(encoder: str, muxer: str, *, lossless: bool) -> dict[str, str]:
+    """The options of `encoder` that go after all others."""
+    if lossless:
+        return LOSSLESS_OPTIONS.get(encoder, {})
+    return AVI_X264 if encoder == "libx264" and muxer == "avi" else {}
 
 
 def _add(
@@ -300,7 +468,8 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if encoder != first:
-        lost = "odd size" if (frame.width % 2 or frame.height % 2) else "pixel format"
+        format_taken = _pixel_format(first, wanted, free=True, lossless=lossless)
+        lost = "odd size" if format_taken else f"pixel format {wanted}"
         notes.append(f"{encoder} instead of {first}, which can't keep the {lost}")
     if encoder == "ffv1" and not lossless:
         notes.append("ffv1 is lossless: the file will be large")
@@ -314,7 +483,15 @@ def _captioned(frame: VideoFrame) -> bool:
     return side_data(frame, Type.A53_CC) is not None
 
 
-def _losses(muxer: str, encoder: str, frame: VideoFrame, *, oblong: bool) -> tuple[str, ...]:
+def _losses(
+    muxer: str,
+    encoder: str,
+    frame: VideoFrame,
+    target: str,
+    chroma_location: str | None,
+    *,
+    oblong: bool,
+) -> tuple[str, ...]:
     """What else the source says that neither the encoder nor the container can."""
     full = frame.color_range == ColorRange.JPEG and not frame.format.is_rgb
     losses = {
@@ -324,5 +501,18 @@ def _losses(muxer: str, encoder: str, frame: VideoFrame, *, oblong: bool) -> tup
         "closed captions": _captioned(frame) and encoder not in ("libx264", "libx265"),
         "the shape of pixels": (oblong and encoder in SHAPELESS and muxer not in ("mp4", "mov")),
         "that the range is full": full and muxer == "avi" and encoder == "ffv1",
+        f"that chroma lies at the {chroma_location}": (
+            chroma_location is not None and not _locates(muxer, encoder, target, chroma_location)
+        ),
     }
-    return tuple(f"{encoder} in {muxer} can't tell {name}" for name, lost in losses.items() if lost)
+    where = "y4m" if muxer == Y4M else f"{encoder} in {muxer}"
+    return tuple(f"{where} can't tell {name}" for name, lost in losses.items() if lost)
+
+
+def _locates(muxer: str, encoder: str, pix_fmt: str, location: str) -> bool:
+    """Whether readers know from the file that chroma samples lie at `location`."""
+    subsampling = _subsampling(pix_fmt)
+    if muxer in LOCATING or subsampling == (1, 1):
+        return True
+    marked = subsampling == (2, 2) and (encoder != WRAPPED or pix_fmt == "yuv420p")
+    return location in (LOCATIONS.get(encoder, ("left",)) if marked else ("left",))

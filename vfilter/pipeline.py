@@ -5,18 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
-from vfilter.encoders import Y4M, Encoding, choose_encoding
-from vfilter.errors import OutputError
+from vfilter.bitstream import Hints
+from vfilter.encoders import Encoding, choose_encoding
+from vfilter.errors import ArgumentError, OutputError
 from vfilter.restorer import Restorer
 from vfilter.sink import Sink, muxer_of, untold
-from vfilter.source import STANDARD_STREAM, Source, hints_of, pts_of
-from vfilter.streams import StreamPlan, plan_streams
+from vfilter.source import STANDARD_STREAM, Source, hints_of, own_quantizers, pts_of
+from vfilter.streams import StreamPlan, chroma_location, plan_streams
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,8 @@ class Plan:
 
     video: number of the restored stream; muxer: FFmpeg's name of the output's container.
     notes: what the user should know besides.
+    model: name of the model for the first frame; engine: what runs it, for people.
+    piped: whether the output is a pipe.
     """
 
     video: int
@@ -59,18 +66,30 @@ class Plan:
     encoding: Encoding
     streams: list[StreamPlan]
     notes: tuple[str, ...] = ()
+    model: str = ""
+    engine: str = ""
+    piped: bool = False
 
     @property
     def lost(self) -> list[StreamPlan]:
-        """The streams that the output can't hold; y4m is chosen for the frames alone."""
-        if self.muxer == Y4M:
+        """The streams that the output can't hold; a pipe is chosen for the frames alone."""
+        if self.piped:
             return []
         return [plan for plan in self.streams if plan.action == "drop" and plan.reason]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a run did. damaged, repaired, resized: frames or packets it concerned."""
+    """What a run did.
+
+    seconds: that it took.
+    damaged, repaired (times), resized: frames or packets it concerned.
+    retagged: by what a frame is tagged with (interlacing, colours, HDR), the frames where that is
+        not as in the first one, while the output is tagged as that throughout.
+    jpeg_quality: lowest and highest nearest IJG quality of a frame, None if none told it.
+    quantizer: lowest and highest mean quantizer of a frame on its codec's own scale, or None.
+    strength: mean factor of the change.
+    """
 
     plan: Plan
     frames: int
@@ -78,6 +97,46 @@ class Summary:
     damaged: int = 0
     repaired: int = 0
     resized: int = 0
+    retagged: Mapping[str, int] = field(default_factory=dict)
+    jpeg_quality: tuple[int, int] | None = None
+    quantizer: tuple[float, float] | None = None
+    strength: float = 1.0
+
+
+class Tally:
+    """What the frames of a run told of their compression, and how strongly they were changed."""
+
+    def __init__(self) -> None:
+        self._qualities: set[int] = set()
+        self._quantizers: set[float] = set()
+        self._strengths: list[float] = []
+
+    def add(self, hints: Hints, strength: float) -> None:
+        """Count a frame that came with `hints` and was changed by `strength` on average."""
+        self._strengths.append(strength)
+        if hints.jpeg_quality is not None:
+            self._qualities.add(hints.jpeg_quality)
+        elif hints.qp is not None:
+            self._quantizers.add(float(own_quantizers(hints).mean()))
+
+    @property
+    def jpeg_quality(self) -> tuple[int, int] | None:
+        """Lowest and highest nearest IJG quality."""
+        return _range(self._qualities)
+
+    @property
+    def quantizer(self) -> tuple[float, float] | None:
+        """Lowest and highest mean quantizer of a frame."""
+        return _range(self._quantizers)
+
+    @property
+    def strength(self) -> float:
+        """Mean strength, 0 before the first frame."""
+        return float(np.mean(self._strengths or [0.0]))
+
+
+def _range(values: set[Number]) -> tuple[Number, Number] | None:
+    return (min(values), max(values)) if values else None
 
 
 def restore_video(
@@ -113,7 +172,8 @@ def restore_video(
     start, duration: the range to restore, in seconds; frames: the most frames.
     codec, crf, preset, encoder_options, pix_fmt, lossless: how to encode; by default nearly
         transparent, with an encoder that keeps size, subsampling and depth.
-    allow_loss: go on without the streams that the output can't hold.
+    allow_loss: go on without the streams that the output can't hold; a pipe ("-") takes the
+        frames alone and needs no leave.
     progress: called after each frame; on_plan: called once, before anything is written.
     Raises InputError, ModelError, OutputError and DeviceError (see `vfilter.errors`), and
     ValueError for an argument out of range.
@@ -135,19 +195,23 @@ def restore_video(
             pix_fmt=pix_fmt,
             lossless=lossless,
         )
+        plan = with_means(plan, restore, source, output)
         if on_plan is not None:
             on_plan(plan)
         if plan.lost and not allow_loss:
             raise OutputError(f"{output}: {lost_text(plan)}; --allow-loss goes on without")
         began = time.perf_counter()
         count = 0
+        tally = Tally()
         total = source.frame_count
         with Sink(output, source, plan.encoding, plan.streams) as sink:
             for item in source:
                 if isinstance(item, Packet):
                     sink.copy(item)
                     continue
-                sink.write(restore(item, hints=hints_of(item)))
+                told = hints_of(item)
+                sink.write(restore(item, hints=told))
+                tally.add(told, mean_strength(restore, told))
                 count += 1
                 if progress is not None:
                     progress(
@@ -165,6 +229,10 @@ def restore_video(
             damaged=source.damaged,
             repaired=source.repaired,
             resized=source.resized,
+            retagged=source.retagged,
+            jpeg_quality=tally.jpeg_quality,
+            quantizer=tally.quantizer,
+            strength=tally.strength,
         )
 
 
@@ -193,8 +261,9 @@ def plan_video(
         pix_fmt=pix_fmt,
         lossless=lossless,
         options=encoder_options,
-        jpeg_quality=hints_of(source.first).jpeg_quality,
+        hints=hints_of(source.first),
         sample_aspect_ratio=source.sample_aspect_ratio,
+        chroma_location=chroma_location(source.video),
     )
     streams = plan_streams(muxer, source.others)
     return Plan(
@@ -204,6 +273,21 @@ def plan_video(
         streams=streams,
         notes=untold(muxer, source, streams),
     )
+
+
+def with_means(plan: Plan, restore: Restorer, source: Source, output: str | Path) -> Plan:
+    """`plan` with what restores the first frame of `source`, and whether `output` is a pipe."""
+    return replace(
+        plan,
+        model=restore.model_for(hints_of(source.first)).name,
+        engine=restore.engine.description,
+        piped=str(output) == STANDARD_STREAM,
+    )
+
+
+def mean_strength(restore: Restorer, hints: Hints) -> float:
+    """The factor of the change of a frame with `hints`, the mean over its macroblocks."""
+    return float(np.mean(restore.strength * restore.model_for(hints).strength(hints)))
 
 
 def trial(restore: Restorer, frame: VideoFrame) -> float:
@@ -227,7 +311,7 @@ def lost_text(plan: Plan) -> str:
 def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> None:
     """Refuse an output that is the input, exists already, or has no folder to be in.
 
-    Raises OutputError, or ValueError where input and output are one file.
+    Raises OutputError, or ArgumentError where input and output are one file.
     """
     if str(output) == STANDARD_STREAM:
         return
@@ -235,7 +319,7 @@ def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> N
     source = Path(input)
     both = str(input) != STANDARD_STREAM and target.exists() and source.exists()
     if both and source.samefile(target):
-        raise ValueError(f"{output}: input and output are the same file; name another output")
+        raise ArgumentError(f"{output}: input and output are the same file; name another output")
     if target.is_dir():
         raise OutputError(f"{output}: is a folder; name a file")
     if target.exists() and not overwrite:

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import av
+import numpy as np
+from av.container import InputContainer
 from av.stream import Disposition
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import jpeg_hints
-from vfilter.source import is_picture, main_video, open_input
+from vfilter.bitstream import QP_CODECS, jpeg_hints
+from vfilter.errors import InputError
+from vfilter.source import (
+    STANDARD_STREAM,
+    Source,
+    hints_of,
+    is_picture,
+    main_video,
+    open_input,
+    own_quantizers,
+    packet_time,
+    pts_of,
+)
 from vfilter.streams import codec_name
 
-SAMPLED_PACKETS = 300
-"""Packets of an MJPEG stream whose quality is looked at."""
+WHOLE = 60.0
+"""Seconds of MJPEG up to which the quality of each frame is read."""
+
+SAMPLES = 240
+"""Frames of a longer film whose quality is read."""
+
+ALIKE = 2
+"""IJG qualities that frames may lie apart and still be told as one."""
+
+MOST_RUNS = 8
+"""Changes of quality that are told one by one."""
 
 FIELD_ORDERS = (
     *("unknown", "progressive", "top first", "bottom first"),
@@ -28,8 +54,13 @@ RANGES = ("unknown", "limited", "full")
 def probe(path: str | Path) -> dict[str, Any]:
     """Container, duration in seconds, tags and streams of a file, ready for JSON.
 
-    The video stream that would be restored has "restored": True and, if it is MJPEG,
-    "jpeg_quality": lowest and highest nearest IJG quality over its first packets.
+    The video stream that would be restored has "restored": True and, as far as it tells that,
+    "jpeg_quality": lowest and highest nearest IJG quality of MJPEG, and
+    "jpeg_quality_over_time": {"from": seconds, "quality"} of each run of frames of one quality,
+    and "jpeg_quality_sampled": whether that is of `SAMPLES` frames spread evenly, as in a film
+    longer than `WHOLE`;
+    "quantizer": {"mean", "lowest", "highest"} of the blocks in its first second, on the codec's
+    own scale.
     Raises InputError if the file can't be read.
     """
     with open_input(path) as container:
@@ -47,16 +78,135 @@ def probe(path: str | Path) -> dict[str, Any]:
             "metadata": dict(container.metadata),
             "chapters": len(container.chapters()),
             "streams": [
-                _stream(stream, restored=stream.index == chosen) for stream in container.streams
+                _stream(stream, restored=stream.index == chosen)
+                | (_compression(container, stream, path) if stream.index == chosen else {})
+                for stream in container.streams
             ],
         }
 
 
-def jpeg_qualities(stream: VideoStream) -> list[int]:
-    """Nearest IJG quality of each of the first packets of an MJPEG stream, 1 to 100."""
-    packets: Any = stream.container.demux(stream)  # type: ignore[attr-defined]
-    found = (jpeg_hints(bytes(packet)).jpeg_quality for packet in islice(packets, SAMPLED_PACKETS))
-    return [quality for quality in found if quality is not None]
+def _compression(container: InputContainer, stream: Any, path: str | Path) -> dict[str, Any]:
+    """How the restored stream was compressed, of what `probe` tells."""
+    codec = codec_name(stream)
+    piped = str(path) == STANDARD_STREAM
+    if codec == "mjpeg":
+        found = list(jpeg_qualities(container, stream, seekable=not piped))
+        runs = quality_runs(found)
+        return {
+            "jpeg_quality": _ends([quality for _, quality in found]),
+            "jpeg_quality_over_time": [{"from": time, "quality": q} for time, q in runs],
+            "jpeg_quality_sampled": is_sampled(container),
+        }
+    if codec in QP_CODECS and not piped:
+        return {"quantizer": quantizers(path)}
+    return {}
+
+
+def _ends(values: Sequence[int]) -> list[int] | None:
+    return [min(values), max(values)] if values else None
+
+
+def jpeg_qualities(
+    container: InputContainer, stream: VideoStream, *, seekable: bool = True
+) -> Iterator[tuple[float, int]]:
+    """Time in seconds and nearest IJG quality, 1 to 100, of the frames of an MJPEG stream.
+
+    Of each frame; of `SAMPLES` spread evenly where the film is longer than `WHOLE`, or of its
+    first `WHOLE` where it is not `seekable`. Nothing is decoded; damage ends it.
+    """
+    begin = max(container.start_time or 0, 0) / av.time_base
+    is_long = is_sampled(container)
+    with suppress(av.FFmpegError):
+        for packet in _spread(container, stream) if is_long and seekable else _all(stream):
+            quality = jpeg_hints(bytes(packet)).jpeg_quality
+            time = float(packet_time(packet) or 0) - begin
+            if time > WHOLE and is_long and not seekable:
+                return
+            if quality is not None:
+                yield round(time, 3), quality
+
+
+def is_sampled(container: InputContainer) -> bool:
+    """Whether not every frame's quality is read."""
+    return (container.duration or 0) > WHOLE * av.time_base
+
+
+def _all(stream: Any) -> Iterator[Any]:
+    return (packet for packet in stream.container.demux(stream) if packet.size)
+
+
+def _spread(container: InputContainer, stream: VideoStream) -> Iterator[Any]:
+    """`SAMPLES` packets of a long film, spread evenly."""
+    begin, length = container.start_time or 0, container.duration or 0
+    for number in range(SAMPLES):
+        container.seek(begin + length * number // SAMPLES)
+        packet = next(_all(stream), None)
+        if packet is not None:
+            yield packet
+
+
+def quality_runs(found: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
+    """Begin in seconds and median quality of each run of frames within `ALIKE` of each other.
+
+    found: time in seconds and quality of each frame.
+    """
+    runs: list[tuple[float, list[int]]] = []
+    for time, quality in found:
+        if runs:
+            lowest, highest = min(runs[-1][1]), max(runs[-1][1])
+            if max(highest, quality) - min(lowest, quality) <= ALIKE:
+                runs[-1][1].append(quality)
+                continue
+        runs.append((time, [quality]))
+    return [(time, round(median(qualities))) for time, qualities in runs]
+
+
+def quantizers(path: str | Path) -> dict[str, float] | None:
+    """Mean, lowest and highest quantizer of the blocks in the first second of a file's video.
+
+    On the codec's own scale; None if no frame can be decoded or its codec tells none.
+    """
+    maps = []
+    try:
+        with Source(path) as source:
+            end = pts_of(source.first) * source.time_base + 1
+            for item in source:
+                if not isinstance(item, VideoFrame):
+                    continue
+                if pts_of(item) * source.time_base >= end:
+                    break
+                if hints_of(item).qp is not None:
+                    maps.append(own_quantizers(hints_of(item)).ravel())
+    except InputError:
+        return None
+    if not maps:
+        return None
+    blocks = np.concatenate(maps)
+    summary = {"mean": blocks.mean(), "lowest": blocks.min(), "highest": blocks.max()}
+    return {name: round(float(value), 1) for name, value in summary.items()}
+
+
+def compression_text(facts: dict[str, Any]) -> str:
+    """What `probe` tells of a stream's compression, in a few words; empty if that is nothing."""
+    told = facts.get("quantizer")
+    if told is not None:
+        return f"quantizer {told['mean']:g} ({told['lowest']:g} to {told['highest']:g})"
+    runs = [(run["from"], run["quality"]) for run in facts.get("jpeg_quality_over_time", [])]
+    if not runs:
+        return ""
+    sampled = f" (in {SAMPLES} frames spread evenly)" if facts["jpeg_quality_sampled"] else ""
+    if len(runs) > MOST_RUNS:
+        lowest, highest = facts["jpeg_quality"]
+        return f"JPEG quality {lowest} to {highest}, changing {len(runs) - 1} times{sampled}"
+    if len(runs) == 1:
+        return f"JPEG quality {runs[0][1]}{sampled}"
+    changes = ", ".join(f"{quality} from {_minutes(time)}" for time, quality in runs)
+    return f"JPEG quality {changes}{sampled}"
+
+
+def _minutes(seconds: float) -> str:
+    """Seconds as 0:00, rounded down."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def _stream(stream: Any, *, restored: bool) -> dict[str, Any]:
@@ -82,9 +232,6 @@ def _stream(stream: Any, *, restored: bool) -> dict[str, Any]:
             "field_order": FIELD_ORDERS[context.field_order],
             "range": RANGES[context.color_range],
         }
-        if restored and facts["codec"] == "mjpeg" and not is_picture(stream):
-            qualities = jpeg_qualities(stream)
-            facts["jpeg_quality"] = [min(qualities), max(qualities)] if qualities else None
     if context is not None and stream.type == "audio":
         facts |= {"sample_rate": context.sample_rate, "channels": context.layout.nb_channels}
     return facts

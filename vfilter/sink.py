@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from av.sidedata.sidedata import Type
 from av.stream import Stream
 from av.video.frame import PictureType, VideoFrame
 
-from vfilter.encoders import Y4M, Encoding, muxer_options
+from vfilter.encoders import Y4M, Encoding, bottom_first, muxer_options
 from vfilter.errors import OutputError
 from vfilter.luma import planar
 from vfilter.source import (
@@ -30,7 +30,16 @@ from vfilter.source import (
     reformatted,
     side_data,
 )
-from vfilter.streams import Converter, StreamPlan, attachment, copy_stream, describe
+from vfilter.streams import (
+    IN_QUICKTIME,
+    UNTOLD_LANGUAGE,
+    Converter,
+    StreamPlan,
+    attachment,
+    copy_stream,
+    describe,
+    language_in,
+)
 from vfilter.y4m import Y4mFile
 
 ITUNES = {
@@ -43,6 +52,15 @@ ITUNES = {
 
 OF_THE_FILE = {"compatible_brands", "major_brand", "minor_version", "encoder", "duration"}
 """Metadata that describes the input's container and not what it holds."""
+
+MUXERS = ("mp4", "mov", "matroska", "webm", "avi", "mpegts", "mpeg", "3gp", "3g2", Y4M)
+"""Muxers whose files are known to hold what they are given; m4v's (ipod) gives way to mp4's."""
+
+TOP_FIRST, BOTTOM_FIRST = 2, 3
+"""FFmpeg's AVFieldOrder: the field that comes first and is shown first."""
+
+UNEVEN = Fraction(1, 100)
+"""How far the mean frame rate may be from the rate of a film of even times, as a share."""
 
 COUNTING = ("avi", Y4M)
 """Muxers of containers that tell times by counting frames."""
@@ -63,6 +81,8 @@ AVI_RATE = 240
 class Sink:
     """An output being written; complete, and under its name, only when closed without an error.
 
+    Meanwhile it counts: `damaged` packets of other streams that were left out, and `moved`
+    frames, whose time is off by more than half a frame, as the container counts frames.
     Raises OutputError if it can't be written.
     """
 
@@ -75,13 +95,15 @@ class Sink:
     ) -> None:
         self.path = path
         self.muxer = muxer_of(path)
-        self._part = None if str(path) == STANDARD_STREAM else part_of(Path(path))
+        self._target = None if str(path) == STANDARD_STREAM else Path(path).resolve()
+        self._part = None if self._target is None else part_of(self._target)
         self._source = source
         self._encoding = encoding
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
         self._places = 0
+        self.moved = 0
         self._y4m: Y4mFile | None = None
         self.container = self._open(plans)
         try:
@@ -91,10 +113,15 @@ class Sink:
             self.container.start_encoding()
         except (av.FFmpegError, ValueError, OSError) as error:
             self._abandon()
-            raise OutputError(f"{path}: can't be written ({_reason(error)})") from error
+            raise self._unwritable(error) from error
         except BaseException:
             self._abandon()
             raise
+
+    @property
+    def damaged(self) -> int:
+        """Packets so far of other streams that were too damaged to be converted."""
+        return sum(converter.damaged for converter in self._converters.values())
 
     def __enter__(self) -> Self:
         return self
@@ -153,10 +180,15 @@ class Sink:
         coverless = self.muxer == "mov" or (self.muxer == "mp4" and not _has_cover(plans))
         if coverless and _beyond_itunes(self._source):
             options["movflags"] = "use_metadata_tags"
-        if self.muxer == Y4M:
-            self._y4m = Y4mFile(self._part, self._source.sample_aspect_ratio)
-        target: Any = self._y4m or f"file:{self._part}"
-        return av.open(target, "w", format=self.muxer, container_options=options)
+        try:
+            if self._target is not None:
+                _check_name(self._target)
+            if self.muxer == Y4M:
+                self._y4m = Y4mFile(self._part, self._source.sample_aspect_ratio)
+            target: Any = self._y4m or f"file:{self._part}"
+            return av.open(target, "w", format=self.muxer, container_options=options)
+        except (av.FFmpegError, OSError) as error:
+            raise self._unwritable(error) from error
 
     def _add_video(self) -> Any:
         source, encoding, first = self._source, self._encoding, self._source.first
@@ -176,6 +208,7 @@ class Sink:
         context.color_range, context.colorspace = given.color_range, given.colorspace
         context.field_order = source.video.codec_context.field_order
         if first.interlaced_frame:
+            context.field_order = BOTTOM_FIRST if bottom_first(first) else TOP_FIRST
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         describe(stream, source.video)
         matrix = side_data(first, Type.DISPLAYMATRIX)
@@ -201,11 +234,13 @@ class Sink:
         much earlier; if more, it is held until the next.
         """
         unit = self._time_base()
+        late = pts_of(self._source.first) * self._source.time_base
+        held = self.muxer == "avi" and late > unit
+        time = pts_of(frame) * self._source.time_base - (0 if held else late)
         place = self._places
         if self.muxer == "avi":
-            late = pts_of(self._source.first) * self._source.time_base
-            time = pts_of(frame) * self._source.time_base - (late if late <= unit else 0)
             place = max(place, round(time / unit))
+        self.moved += abs(place * unit - time) > unit / 2
         length = round(frame.duration * self._source.time_base / unit)
         frame.pts, frame.duration, frame.time_base = place, max(1, length), unit
         self._places = place + 1
@@ -218,9 +253,14 @@ class Sink:
             elif plan.action == "convert" and plan.encoder is not None:
                 self._converters[plan.index] = Converter(self.container, stream, plan.encoder)
             elif plan.action == "attach":
-                found = attachment(stream)
-                if found is not None:
-                    self.container.add_attachment(*found)
+                self._attach(stream)
+
+    def _attach(self, stream: Stream) -> None:
+        found = attachment(stream)
+        if found is not None:
+            attached = self.container.add_attachment(*found)
+            title = {k: v for k, v in stream.metadata.items() if k.lower() == "title"}
+            attached.metadata.update(title)
 
     def _describe(self) -> None:
         source = self._source.container
@@ -240,8 +280,8 @@ class Sink:
             self.container.close()
             if self._y4m is not None:
                 self._y4m.close()
-            if self._part is not None:
-                self._part.replace(self.path)
+            if self._part is not None and self._target is not None:
+                self._part.replace(self._target)
         except BaseException as error:
             self._fail(error)
             raise
@@ -250,7 +290,10 @@ class Sink:
         """Leave nothing behind; raise OutputError if `error` is one of writing."""
         self._abandon()
         if isinstance(error, (av.FFmpegError, OSError)):
-            raise OutputError(f"{self.path}: can't be written ({_reason(error)})") from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: BaseException) -> OutputError:
+        return OutputError(f"{self.path}: can't be written ({_reason(error)})")
 
     def _abandon(self) -> None:
         with suppress(av.FFmpegError, ValueError, OSError):  # the error that led here says more
@@ -272,23 +315,31 @@ def encodable(frame: VideoFrame, pix_fmt: str) -> VideoFrame:
 def muxer_of(path: str | Path) -> str:
     """FFmpeg's muxer for a file name: by its ending, y4m for "-".
 
-    Raises OutputError if no muxer goes by that ending.
+    Raises OutputError if no muxer goes by that ending, or none that is known to serve.
     """
     if str(path) == STANDARD_STREAM:
         return Y4M
     probe = "file:name" + Path(path).suffix
+    advice = "use .mp4, .mkv, .mov, .avi or .webm"
     try:
         with av.open(probe, "w") as container:
-            return str(container.format.name)
+            muxer = {"ipod": "mp4"}.get(container.format.name, container.format.name)
     except (av.FFmpegError, ValueError) as error:
-        raise OutputError(
-            f"{path}: no container goes by that ending; use .mp4, .mkv, .mov, .avi or .webm"
-        ) from error
+        raise OutputError(f"{path}: no container goes by that ending; {advice}") from error
+    if muxer not in MUXERS:
+        raise OutputError(f"{path}: the container {muxer} is not supported; {advice}")
+    return muxer
 
 
 def part_of(path: Path) -> Path:
-    """The temporary name beside `path` that an output has until it is complete."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    """A name beside `path`, short and of its own, for an output until it is complete."""
+    return path.with_name(f".{token_hex(4)}.part")
+
+
+def _check_name(path: Path) -> None:
+    """Raise OSError if the file system takes no such name, before there is work to lose."""
+    with suppress(FileNotFoundError):
+        path.lstat()
 
 
 def untold(muxer: str, source: Source, plans: Sequence[StreamPlan]) -> tuple[str, ...]:
@@ -301,10 +352,37 @@ def untold(muxer: str, source: Source, plans: Sequence[StreamPlan]) -> tuple[str
         late = source.lateness(source.container.streams[plan.index])
         if muxer == "avi" and plan.kind == "audio" and late > NOTICED:
             notes.append(f"avi can't hold that stream {plan.index} begins {float(late):.2f} s late")
+    if muxer == Y4M and _is_uneven(source):
+        rate = f"{float(source.rate):.4g}"
+        notes.append(f"y4m holds no times: frames of a varying rate are told to be at {rate}/s")
+    if muxer == "mov":
+        notes.extend(_languages_lost(source, plans))
     tags = _beyond_itunes(source)
     if tags and muxer == "mp4" and _has_cover(plans):
         notes.append(f"mp4 with a cover picture can't hold the tags {', '.join(tags)}")
     return tuple(notes)
+
+
+def _is_uneven(source: Source) -> bool:
+    """Whether the frame rate varies, as far as the header tells.
+
+    Then the mean is another, or the finest one more than that of fields.
+    """
+    mean = source.video.average_rate or source.rate
+    finest = source.video.base_rate or source.rate
+    return abs(mean / source.rate - 1) > UNEVEN or finest > source.rate * (2 + UNEVEN)
+
+
+def _languages_lost(source: Source, plans: Sequence[StreamPlan]) -> list[str]:
+    """A note for each stream whose language mov has no number for."""
+    kept = [source.video.index, *(p.index for p in plans if p.action in ("copy", "convert"))]
+    languages = {i: source.container.streams[i].metadata.get("language") for i in kept}
+    return [
+        f"mov can't hold the language {language} of stream {index}"
+        for index, language in languages.items()
+        if language not in (None, UNTOLD_LANGUAGE)
+        and language_in("mov", str(language)) not in IN_QUICKTIME
+    ]
 
 
 def _has_cover(plans: Sequence[StreamPlan]) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +27,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, jpeg_hints
-from vfilter.errors import InputError
+from vfilter.errors import ArgumentError, InputError
 from vfilter.luma import SD_HEIGHT
 
 STANDARD_STREAM = "-"
@@ -41,6 +42,38 @@ WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 SLACK = Fraction(2)
 """Seconds that streams of one file may be interleaved apart (muxers aim at 1 or less)."""
 
+JOINABLE = ("mpeg", "mpegts")
+"""Demuxers of files that may be joined as they are, so that times may begin anew."""
+
+BACKWARDS = Fraction(1, 10)
+"""Seconds that packets of a stream go back at least where times begin anew (as FFmpeg's command
+line has it)."""
+
+READ_FURTHER = 16 << 20
+"""Bytes behind the last packet that are read to tell the end of a file from a failing disk: more
+than a packet that reading failed in."""
+
+JPEG_BEGIN = b"\xff\xd8\xff"
+JPEG_FRAME = rb"\xff[\xc0-\xc2]\x00.\x08(..)"
+"""Begin of a JPEG image, and its frame header with the number of lines (ITU-T T.81, B.2.2)."""
+
+TOP_FIRST = (2, 4)
+"""By FFmpeg's AVFieldOrder: TT and TB."""
+
+TAGS = {
+    "interlacing": "interlaced_frame",
+    "colour matrix": "colorspace",
+    "colour primaries": "color_primaries",
+    "transfer function": "color_trc",
+    "colour range": "color_range",
+}
+"""What is tagged for a whole stream in most outputs, and how PyAV names it in a frame."""
+
+HDR = (Type.MASTERING_DISPLAY_METADATA, Type.CONTENT_LIGHT_LEVEL)
+
+UNSPECIFIED = {"colorspace": 2, "color_primaries": 2, "color_trc": 2, "color_range": 0}
+"""By FFmpeg's AVCOL_*_UNSPECIFIED."""
+
 DEFAULT_SCORE = 5_000_000
 """Pixels that the default disposition is worth when FFmpeg chooses a video stream."""
 
@@ -51,13 +84,14 @@ class Source:
     Frames come in order of presentation with strictly increasing pts in `video.time_base`;
     frames and packets are shifted together so that the earliest stream starts at 0 or later.
     Pixel format and size of all frames are those of the first. Meanwhile it counts what it met:
-    `damaged`, `repaired` (times) and `resized`.
+    `damaged`, `repaired` (times), `resized`, and `retagged` (by name in `TAGS`, the frames that
+    are not tagged as the first one).
 
     start, duration: the range to read, in seconds from the beginning of the file.
     frames: the most frames to read.
     hints: whether the frames carry what the stream tells of their compression (`hints_of`).
-    Raises InputError if the file can't be read or no frame of it decoded, ValueError for a range
-    that can hold none.
+    Raises InputError if the file can't be read or no frame of it decoded, and while iterating if
+    reading fails; ArgumentError for a range that can hold no frame.
     """
 
     def __init__(
@@ -71,7 +105,9 @@ class Source:
     ) -> None:
         _check_range(start, duration, frames)
         self.name = str(path)
-        self.container = open_input(path)
+        self._standard = StandardInput() if self.name == STANDARD_STREAM else None
+        self._reached = 0
+        self.container = open_input(path, self._standard)
         try:
             self.video = main_video(self.container, self.name)
             self._decoder = decoder_of(self.video)
@@ -82,6 +118,10 @@ class Source:
             self.damaged = 0
             self.repaired = 0
             self.resized = 0
+            self._jump = Fraction(0)
+            self._due: dict[int, Fraction] = {}
+            self._mark_fields: Callable[[VideoFrame], VideoFrame] | None = None
+            self.retagged: dict[str, int] = {}
             self._codec = lossy_codec(self.video) if hints else None
             if self._codec in QP_CODECS:
                 self._decoder.options = {"export_side_data": "venc_params"}
@@ -114,7 +154,11 @@ class Source:
     def __iter__(self) -> Iterator[VideoFrame | Packet[Any]]:
         while self._ahead:
             yield self._ahead.popleft()
-        yield from self._items
+        tags = _tags(self.first)
+        for item in self._items:
+            if isinstance(item, VideoFrame):
+                self._compare(item, tags)
+            yield item
 
     @property
     def rate(self) -> Fraction:
@@ -188,9 +232,11 @@ class Source:
             if isinstance(item, VideoFrame):
                 self._begin_at_zero(item)
                 return item
+        piped = self._standard is not None and not self._standard.seekable()
+        hint = "a pipe can't be sought in, so name the file" if piped else "is the file complete?"
         raise InputError(
             f"{self.name}: no frame of its video could be decoded"
-            + (" in the range asked for" if self._has_range else "; is the file complete?")
+            + (" in the range asked for" if self._has_range and not piped else f"; {hint}")
         )
 
     def _begin_at_zero(self, first: VideoFrame) -> None:
@@ -207,21 +253,30 @@ class Source:
     def _all(self) -> Iterator[VideoFrame | Packet[Any]]:
         """Everything in the file, in the order of its packets."""
         last: VideoFrame | None = None
+        for item, following in _with_following(self._decoded()):
+            if isinstance(item, Packet):
+                shift(item, self._origin)
+                yield item
+                continue
+            self._stamp(item, following)
+            self._add_quantizers(item, last)
+            last = self._like(item, last)
+            yield last
+
+    def _decoded(self) -> Iterator[VideoFrame | Packet[Any]]:
+        """Everything in the file with its own times; frames without the quantizers."""
         for packet in self._packets():
             if packet.stream.index != self.video.index:
                 if packet.size:
-                    shift(packet, self._origin)
                     yield packet
                 continue
             if packet.size and self._codec is not None:
                 is_jpeg = self._codec == "mjpeg"
                 packet.opaque = jpeg_hints(bytes(packet)) if is_jpeg else Hints(codec=self._codec)
+            if packet.size and self._mark_fields is None:
+                self._mark_fields = self._marking(bytes(packet))
             for frame in self._decode(packet):
-                self._stamp(frame)
-                self._add_quantizers(frame, last)
-                frame = self._like(frame, last)
-                last = frame
-                yield frame
+                yield self._mark_fields(frame) if self._mark_fields else frame
 
     def _ranged(self) -> Iterator[VideoFrame | Packet[Any]]:
         """What lies in the range, shifted so that its first frame is at 0.
@@ -259,11 +314,37 @@ class Source:
             yield from _due(waiting, self._cut, end)
 
     def _packets(self) -> Iterator[Packet[Any]]:
-        """All packets; damage of the container ends them as the end of the file would."""
+        """All packets; damage of the container ends them as the end of the file would.
+
+        Raises InputError where reading failed and not the file: FFmpeg tells many a failing disk
+        as the end of the file.
+        """
         try:
-            yield from self.container.demux()
+            for packet in self.container.demux():
+                self._reached = max(self._reached, (packet.pos or 0) + packet.size)
+                if self.container.format.name in JOINABLE:
+                    self._continue(packet)
+                yield packet
         except av.FFmpegError:
             self.damaged += 1
+        if self._standard is not None:
+            self._standard.check()
+        else:
+            check_readable(Path(self.name), self._reached)
+
+    def _continue(self, packet: Packet[Any]) -> None:
+        """Let the times of recordings that were joined go on where they begin anew."""
+        shift(packet, self._jump)
+        if packet.dts is None or packet.stream.type not in ("audio", "video"):
+            return
+        time = packet.dts * packet.time_base
+        due = self._due.get(packet.stream.index, time)
+        if time < due - BACKWARDS:
+            shift(packet, time - due)
+            self._jump += time - due
+            self.repaired += 1
+            time = due
+        self._due[packet.stream.index] = time + (packet.duration or 0) * packet.time_base
 
     def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
         try:
@@ -273,6 +354,17 @@ class Source:
             return []
         self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames
+
+    def _marking(self, packet: bytes) -> Callable[[VideoFrame], VideoFrame]:
+        """What marks frames as interlaced where the decoder doesn't, by the first video packet.
+
+        FFmpeg weaves MJPEG of two images a frame, without a word, the first into the odd lines
+        unless the file says that its top field comes first.
+        """
+        if self._decoder.name != "mjpeg" or not _is_pair(packet, self._decoder.height):
+            return lambda frame: frame
+        top_first = self._decoder.field_order in TOP_FIRST
+        return FieldMarker("tff" if top_first else "bff", self.time_base)
 
     def _add_quantizers(self, frame: VideoFrame, last: VideoFrame | None) -> None:
         """Add to the hints of `frame` the quantizers that its decoder exported.
@@ -284,36 +376,53 @@ class Source:
             return
         side_data: Any = frame.side_data
         told = side_data.get("VIDEO_ENC_PARAMS")
-        if told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
+        if told is not None and hints.codec == "vp9":
+            frame.opaque = replace(hints, qp=np.array([[told.qp]], dtype=np.float32))
+        elif told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
             frame.opaque = replace(hints, qp=_quantizers(told, frame.width))
         elif last is not None:
             frame.opaque = replace(hints, qp=hints_of(last).qp)
 
-    def _stamp(self, frame: VideoFrame) -> None:
-        """Give `frame` its pts, dts and duration in `time_base`, pts later than the one before.
+    def _stamp(self, frame: VideoFrame, following: VideoFrame | None) -> None:
+        """Give `frame` its pts and duration in `time_base`, pts later than the one before.
 
-        AVI holds no pts; what FFmpeg derives for streams with packed B-frames goes back and
-        forth, while the decoding times of the frames put out are right.
+        A pts no earlier than that of the `following` frame is out of order; the decoding times
+        of frames put out rise, and are right there.
         """
         frame.time_base = self.time_base
         step = max(1, round(1 / (self.rate * self.time_base)))
         if not frame.duration:
             frame.duration = step
-        given = [frame.pts, frame.dts]
-        if self.container.format.name == "avi":
-            given.reverse()
-        pts = next((t for t in given if t is not None), None)
-        if pts is None:
-            pts = 0 if self._latest is None else self._latest + step
-            if self.video.start_time is not None:
-                self.repaired += 1
+        times = self._times(frame)
+        upcoming = [] if following is None else self._times(following)
+        in_order = not times or not upcoming or times[0] < upcoming[0]
+        latest = self._latest
+        later = [t for t in times[:: 1 if in_order else -1] if latest is None or t > latest]
+        if later:
+            frame.pts = later[0]
         else:
-            pts -= round(self._origin / self.time_base)
-        if self._latest is not None and pts <= self._latest:
-            pts = self._latest + 1
-            self.repaired += 1
-        frame.pts = self._latest = pts
+            frame.pts = 0 if latest is None else latest + (1 if times else step)
+        self._latest = frame.pts
+        self.repaired += frame.pts != times[0] if times else self.video.start_time is not None
         frame.dts = None
+
+    def _times(self, frame: VideoFrame) -> list[int]:
+        """The times told of `frame`, the likelier first: its pts, and what it was decoded at.
+
+        AVI holds no pts; what FFmpeg derives for streams with packed B-frames goes back and
+        forth, while the decoding times of the frames put out are right.
+        """
+        given = [frame.pts, frame.dts]
+        is_avi = self.container.format.name == "avi"
+        told = [t for t in (given[::-1] if is_avi else given) if t is not None]
+        origin = round(self._origin / self.time_base)
+        return [t - origin for t in (told[:1] if is_avi else told)]
+
+    def _compare(self, frame: VideoFrame, tags: Mapping[str, Any]) -> None:
+        """Count what `frame` is tagged with otherwise than the first one, whose tags are `tags`."""
+        for name, value in _tags(frame).items():
+            if value != tags.get(name):
+                self.retagged[name] = self.retagged.get(name, 0) + 1
 
     def _like(self, frame: VideoFrame, last: VideoFrame | None) -> VideoFrame:
         """`frame` in the size and pixel format of the frames before it, as FFmpeg scales them."""
@@ -326,6 +435,86 @@ class Source:
         frame = reformatted(frame, *shape)
         frame.opaque = Hints(codec=self._codec)  # its blocks are no longer where they were
         return frame
+
+
+class FieldMarker:
+    """Marks frames as interlaced, `order` "tff" or "bff", all else of them left as it is."""
+
+    def __init__(self, order: str, time_base: Fraction) -> None:
+        self._order, self._time_base = order, time_base
+        self._shape: tuple[int, int, str] | None = None
+        self._graph = av.filter.Graph()
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        """`frame` marked."""
+        shape = (frame.width, frame.height, frame.format.name)
+        if shape != self._shape:
+            self._graph, self._shape = self._graph_for(frame), shape
+        self._graph.vpush(frame)
+        return self._graph.vpull()
+
+    def _graph_for(self, frame: VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        graph.threads = 1
+        shape: Any = {"width": frame.width, "height": frame.height, "format": frame.format}
+        entry = graph.add_buffer(**shape, time_base=self._time_base)
+        graph.link_nodes(entry, graph.add("setfield", self._order), graph.add("buffersink"))
+        graph.configure()
+        return graph
+
+
+def _is_pair(packet: bytes, height: int) -> bool:
+    """Whether an MJPEG packet holds two images, of half the `height` each (ITU-T T.81, B.2.2)."""
+    image = re.search(JPEG_FRAME, packet, re.DOTALL)
+    if image is None or packet.count(JPEG_BEGIN) < 2:
+        return False
+    return int.from_bytes(image[1]) * 4 < height * 3
+
+
+class StandardInput:
+    """Standard input as PyAV reads it, whose callbacks lose every exception but `Exception`."""
+
+    def __init__(self) -> None:
+        self._file = sys.stdin.buffer
+        self._failed: BaseException | None = None
+        self.seekable = self._file.seekable
+        self.seek = self._file.seek
+        self.tell = self._file.tell
+
+    def read(self, size: int) -> bytes:
+        """The next bytes, at most `size`; none at the end and when reading fails."""
+        try:
+            return self._file.read(size)
+        except BaseException as error:
+            self._failed = error
+            return b""
+
+    def check(self) -> None:
+        """Raise InputError if reading has failed, and what interrupted it if something did."""
+        if isinstance(self._failed, OSError):
+            raise _unreadable(STANDARD_STREAM, self._failed) from self._failed
+        if self._failed is not None:
+            raise self._failed
+
+
+def check_readable(path: Path, begin: int) -> None:
+    """Raise InputError if the next bytes from `begin` on of a regular file can't be read."""
+    if not path.is_file():
+        return
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(begin)
+            while file.tell() < begin + READ_FURTHER and file.read(1 << 20):
+                pass
+    except FileNotFoundError:
+        return  # deleted since it was opened, which does not end reading
+    except OSError as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _unreadable(name: str, error: OSError) -> InputError:
+    reason = error.strerror or str(error)
+    return InputError(f"{name}: reading failed ({reason}); check its disk or connection")
 
 
 def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> VideoFrame:
@@ -351,14 +540,16 @@ def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> Vid
     return changed
 
 
-def open_input(path: str | Path) -> InputContainer:
-    """Open a local file, or standard input for "-".
+def open_input(path: str | Path, standard: StandardInput | None = None) -> InputContainer:
+    """Open a local file, or standard input for "-", read through `standard` if that is given.
 
     Raises InputError if it can't be read or is no media file. Playlists can't reach further:
     only local files and pipes are opened.
     """
     name = str(path)
-    file: Any = sys.stdin.buffer if name == STANDARD_STREAM else _local(Path(path))
+    if name == STANDARD_STREAM and standard is None:
+        standard = StandardInput()
+    file: Any = standard or _local(Path(path))
     try:
         container: InputContainer = av.open(
             file,
@@ -367,8 +558,12 @@ def open_input(path: str | Path) -> InputContainer:
             container_options={"protocol_whitelist": "file,pipe,fd"},
         )
     except (av.FFmpegError, OSError) as error:
+        if standard is not None:
+            standard.check()
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{name}: not readable as media ({reason})") from error
+    if standard is not None:
+        standard.check()
     return container
 
 
@@ -413,6 +608,17 @@ def hints_of(frame: VideoFrame) -> Hints:
     return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
 
 
+def own_quantizers(hints: Hints) -> NDArray[np.float32]:
+    """The quantizers of `hints` on the scale of their codec, of MPEG-1, 2 and 4 that of qscale.
+
+    Raises ValueError if they tell none.
+    """
+    if hints.qp is None or hints.codec is None:
+        raise ValueError(f"hints without quantizers: {hints}")
+    doubled = QP_CODECS.get(hints.codec) in ("mpeg4", "mpeg2video")
+    return hints.qp / np.float32(2 if doubled else 1)
+
+
 def _quantizers(told: Any, width: int) -> NDArray[np.float32]:
     """The quantizers of the macroblocks, (rows, columns), of a frame `width` pixels wide.
 
@@ -423,6 +629,30 @@ def _quantizers(told: Any, width: int) -> NDArray[np.float32]:
     blocks = map(told.block_params, range(told.nb_blocks // columns * columns))
     codes = [told.qp + block.delta_qp for block in blocks]
     return np.array(codes, dtype=np.float32).reshape(-1, columns)
+
+
+def _with_following(
+    items: Iterable[VideoFrame | Packet[Any]],
+) -> Iterator[tuple[VideoFrame | Packet[Any], VideoFrame | None]]:
+    """Each of `items`, a frame with the frame after it; None beside packets and the last frame."""
+    held: VideoFrame | None = None
+    for item in items:
+        if isinstance(item, Packet):
+            yield item, None
+            continue
+        if held is not None:
+            yield held, item
+        held = item
+    if held is not None:
+        yield held, None
+
+
+def _tags(frame: VideoFrame) -> dict[str, Any]:
+    """What `frame` is tagged with, by the names in `TAGS` and "HDR metadata"."""
+    values = {name: (attribute, getattr(frame, attribute)) for name, attribute in TAGS.items()}
+    hdr = [side_data(frame, kind) for kind in HDR]
+    told = {name: v for name, (at, v) in values.items() if v != UNSPECIFIED.get(at)}
+    return told | ({"HDR metadata": hdr} if any(hdr) else {})
 
 
 def pts_of(frame: VideoFrame) -> int:
@@ -469,11 +699,11 @@ def _exact(seconds: float) -> Fraction:
 
 def _check_range(start: float | None, duration: float | None, frames: int | None) -> None:
     if start is not None and start < 0:
-        raise ValueError(f"start must be 0 seconds or more, got {start}")
+        raise ArgumentError(f"start must be 0 seconds or more, got {start}")
     if duration is not None and duration <= 0:
-        raise ValueError(f"duration must be more than 0 seconds, got {duration}")
+        raise ArgumentError(f"duration must be more than 0 seconds, got {duration}")
     if frames is not None and frames < 1:
-        raise ValueError(f"frames must be 1 or more, got {frames}")
+        raise ArgumentError(f"frames must be 1 or more, got {frames}")
 
 
 def _beyond(packet: Packet[Any], end: Fraction) -> bool:

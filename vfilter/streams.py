@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,8 +17,9 @@ from av.codec import Codec
 from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import AttachmentStream, Discard, Stream
+from av.video.stream import VideoStream
 
-from vfilter.encoders import Y4M, fits, holds
+from vfilter.encoders import Y4M, fits, holds, muxer_options
 from vfilter.source import is_picture
 
 Action = Literal["copy", "convert", "attach", "drop"]
@@ -46,6 +49,39 @@ TIMECODE = "timecode"
 
 COVERLESS = ("mov", "3gp", "3g2")
 """Muxers that take a cover picture and leave it out of the file."""
+
+UNTOLD_LANGUAGE = "und"
+
+IN_QUICKTIME = {
+    *("alb", "amh", "ara", "arm", "asm", "aym", "aze", "baq", "bel", "ben", "bul", "bur"),
+    *("cat", "ces", "chi", "dan", "dut", "dzo", "eng", "epo", "est", "fin", "fra", "geo"),
+    *("ger", "gre", "grn", "guj", "heb", "hin", "hun", "ice", "ind", "iri", "ita", "jav"),
+    *("jpn", "kan", "kas", "kaz", "khm", "kin", "kir", "kor", "kur", "lao", "lat", "lav"),
+    *("lit", "mac", "mal", "mar", "may", "mlg", "mlt", "mol", "mon", "nep", "nor", "nya"),
+    *("ori", "orm", "per", "pol", "por", "pus", "que", "ron", "run", "rus", "san", "sin"),
+    *("slk", "slv", "smi", "snd", "som", "spa", "sve", "swa", "tam", "tat", "tel", "tgk"),
+    *("tgl", "tha", "tib", "tir", "tuk", "tur", "uig", "ukr", "urd", "uzb", "vie", "wel"),
+    *("yid", "hr "),
+}
+"""Languages that FFmpeg's mov muxer has a number for; all others come back as none."""
+
+TWINS = {
+    **{"alb": "sqi", "arm": "hye", "baq": "eus", "bur": "mya", "chi": "zho", "cze": "ces"},
+    **{"dut": "nld", "fre": "fra", "geo": "kat", "ger": "deu", "gre": "ell", "ice": "isl"},
+    **{"mac": "mkd", "may": "msa", "per": "fas", "rum": "ron", "slo": "slk", "tib": "bod"},
+    "wel": "cym",
+}
+"""The two codes of languages that ISO 639-2 has two for, bibliographic and terminological."""
+
+QUICKTIMES_OWN = {"swe": "sve", "hrv": "hr ", "gle": "iri"}
+"""Languages that the mov muxer knows by a name that ISO 639-2 doesn't."""
+
+CHROMA_SITING = re.compile(rb"\x55\xb7\x81(.)\x55\xb8\x81(.)", re.DOTALL)
+"""ChromaSitingHorz and ChromaSitingVert of Matroska (RFC 9559, 5.1.4.1.28), of one byte each."""
+
+SITINGS = {(1, 1): "topleft", (1, 2): "left", (2, 2): "center"}
+Y4M_SITINGS = {b"paldv": "topleft", b"mpeg2": "left", b"jpeg": "center"}
+"""FFmpeg's names of chroma locations by Matroska's and y4m's."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +124,10 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
     if muxer == Y4M:
         return plan("drop", reason="y4m holds one video stream alone")
     if isinstance(stream, AttachmentStream) or (is_picture(stream) and muxer == "matroska"):
-        if muxer == "matroska" and attachment(stream) is not None:
-            return plan("attach")
-        unread = "a cover from a pipe, or neither JPEG nor PNG, can't be attached"
-        reason = unread if muxer == "matroska" else f"{muxer} holds no attachments"
-        return plan("drop", reason=reason)
+        if muxer != "matroska":
+            return plan("drop", reason=f"{muxer} holds no attachments")
+        reason = _why_not_attached(stream)
+        return plan("drop", reason=reason) if reason else plan("attach")
     if is_picture(stream) and muxer in COVERLESS:
         return plan("drop", reason=f"{muxer} holds no cover pictures")
     if _is_made_by_muxers(stream):
@@ -105,6 +140,17 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
         if known and fits(muxer, partial(_add_encoder, encoder=encoder, stream=stream)):
             return plan("convert", encoder, reason)
     return plan("drop", reason=reason)
+
+
+def _why_not_attached(stream: Stream) -> str:
+    """Why a cover picture can't be attached, nothing if it can, as all attachments can."""
+    if isinstance(stream, AttachmentStream):
+        return ""
+    if codec_name(stream) not in PICTURE_TYPES:
+        return f"a cover of {codec_name(stream)} can't be attached, only JPEG or PNG"
+    if not stream.container.name.startswith("file:"):
+        return "a cover from a pipe can't be attached, as it comes after the header is written"
+    return "" if attachment(stream) else "the cover is empty"
 
 
 def _is_made_by_muxers(stream: Stream) -> bool:
@@ -147,37 +193,81 @@ def _layout(stream: Any) -> str:
 
 
 def describe(output: Stream, stream: Stream) -> None:
-    """Give `output` the metadata and dispositions of `stream`."""
+    """Give `output` the metadata and dispositions of `stream`.
+
+    What mp4 and mov read as `name` they write from `title`, and other containers hold as that.
+    """
     stale = ("encoder", "vendor_id", "bps", "duration", "number_of_", "_statistics", "alpha_mode")
-    output.metadata.update(
-        {k: v for k, v in stream.metadata.items() if not k.lower().startswith(stale)}
-    )
+    kept = {k: v for k, v in stream.metadata.items() if not k.lower().startswith(stale)}
+    name = next((key for key in kept if key.lower() == "name"), None)
+    if name is not None and "title" not in kept:
+        kept["title"] = kept.pop(name)
+    if "language" in kept:
+        kept["language"] = language_in(output.container.format.name, kept["language"])
+    output.metadata.update(kept)
     output.disposition = stream.disposition
 
 
-def attachment(stream: Stream) -> tuple[str, str, bytes] | None:
-    """File name, MIME type and bytes of an attachment or of a cover picture.
+def language_in(muxer: str, language: str) -> str:
+    """The code by which `muxer` holds `language`, else that of ISO 639-2."""
+    to_iso = {own: code for code, own in QUICKTIMES_OWN.items()}
+    language = to_iso.get(language, language)
+    if muxer != "mov":
+        return language
+    by_twin = TWINS | {second: first for first, second in TWINS.items()} | QUICKTIMES_OWN
+    other = by_twin.get(language, language)
+    return other if other in IN_QUICKTIME else language
 
-    None for a picture that is neither JPEG nor PNG, or of a pipe, which can't be read twice.
+
+def attachment(stream: Stream) -> tuple[str, str, bytes] | None:
+    """File name, MIME type and bytes of an attachment, or of a JPEG or PNG cover in a file.
+
+    None for a picture without a packet.
     """
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
     if isinstance(stream, AttachmentStream):
-        name = stream.metadata.get("filename") or stream.name or "attachment"
+        name = tags.get("filename") or stream.name or "attachment"
         return name, stream.mimetype or "application/octet-stream", bytes(stream.data)
-    file = stream.container.name
-    if codec_name(stream) not in PICTURE_TYPES or not file.startswith("file:"):
-        return None
-    with av.open(file, metadata_errors="replace") as again:
+    name, mimetype = PICTURE_TYPES[codec_name(stream)]
+    with av.open(stream.container.name, metadata_errors="replace") as again:
         packet = next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
-        return None if packet is None else (*PICTURE_TYPES[codec_name(stream)], bytes(packet))
+        if packet is None:
+            return None
+        return tags.get("filename", name), tags.get("mimetype", mimetype), bytes(packet)
+
+
+def chroma_location(video: VideoStream) -> str | None:
+    """Where the chroma samples of `video` lie: "left", "center", "topleft", or None if unknown.
+
+    PyAV doesn't tell; but the headers do that FFmpeg writes for a copy of the stream.
+    """
+    raw = video.container.format.name == Y4M
+    muxer = Y4M if raw else "matroska"
+    header = io.BytesIO()
+    try:
+        with av.open(header, "w", format=muxer, container_options=muxer_options(muxer)) as copy:
+            copy.add_stream_from_template(video, opaque=True)
+            copy.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return None
+    if raw:
+        told = re.search(rb" C420(paldv|mpeg2|jpeg)", header.getvalue())
+        return None if told is None else Y4M_SITINGS[told[1]]
+    found = CHROMA_SITING.search(header.getvalue())
+    return None if found is None else SITINGS.get((found[1][0], found[2][0]))
 
 
 class Converter:
-    """Decodes the packets of one audio or text stream and encodes them for the output."""
+    """Decodes the packets of one audio or text stream and encodes them for the output.
+
+    damaged: packets so far that couldn't be decoded.
+    """
 
     def __init__(self, output: OutputContainer, stream: Stream, encoder: str) -> None:
         self.input: Any = stream
         self.output: Any = _add_encoder(output, encoder=encoder, stream=stream)
         describe(self.output, stream)
+        self.damaged = 0
         self._resampler: AudioResampler | None = None
         self._latest: int | None = None
         self._end = 0
@@ -199,6 +289,7 @@ class Converter:
         try:
             return list(self.input.decode(packet))
         except av.FFmpegError:
+            self.damaged += 1
             return []
 
     def _stamp(self, frame: Any) -> None:
@@ -226,10 +317,14 @@ class Converter:
     def _text(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
         if packet is None or not packet.size:
             return
-        subtitle = self.input.codec_context.decode2(packet)
-        if subtitle is None or not len(subtitle):
+        try:
+            subtitle = self.input.codec_context.decode2(packet)
+            if subtitle is None or not len(subtitle):
+                return
+            encoded = self.output.codec_context.encode_subtitle(subtitle)
+        except (ValueError, av.FFmpegError):
+            self.damaged += 1
             return
-        encoded = self.output.codec_context.encode_subtitle(subtitle)
         encoded.stream = self.output
         encoded.pts = encoded.dts = packet.pts
         encoded.duration = packet.duration
