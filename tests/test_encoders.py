@@ -92,7 +92,6 @@ def test_the_finer_the_source_the_finer_the_encoding() -> None:
 def test_what_tells_no_quantizer_is_taken_for_a_good_h264() -> None:
     good = transparent_crf(with_qp("h264", 26))
     assert transparent_crf(Hints(codec="hevc")) == transparent_crf(Hints()) == good
-    assert transparent_crf(with_qp("h264", 26 + 12), depth=10) == good
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,17 @@ def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     assert 20 <= hints.qp.mean() <= 34
 
 
+def test_quantizers_of_10_bit_count_from_those_of_8(tmp_path: Path) -> None:
+    means = []
+    for pix_fmt in ("yuv420p", "yuv420p10le"):
+        path = media.video_file(tmp_path / f"{pix_fmt}.mkv", crf="26", pix_fmt=pix_fmt)
+        with Source(path) as source:
+            qp = hints_of(source.first).qp
+        assert qp is not None
+        means.append(float(qp.mean()))
+    assert abs(means[0] - means[1]) < 3
+
+
 def test_frames_of_vp9_tell_one_quantizer(tmp_path: Path) -> None:
     quantizers = []
     for crf in ("10", "50"):

@@ -45,7 +45,6 @@ ODD = {
     "androidx__h265_with_metadata_track.mp4": Expected(lost=DATA),
     "androidx__sample_with_color_info.mp4": Expected(lost=DATA),
     "getid3__206.126.8.225_2003-11-17-10-43-04_4301.mov": Expected(lost=DATA),
-    "getid3__small.ogv": Expected(lost=DATA),  # its data is Ogg's skeleton
     "auto_editor__h264-mjpeg.mkv": Expected(why="two frames leave the decoder in wrong order"),
     "openh264__Error_I_P.264": Expected(why="no times, and its size changes"),
     "vpf__test_res_change.h264": Expected(why="no times, and its size changes"),

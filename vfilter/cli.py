@@ -594,6 +594,8 @@ def _print_summary(output: str, summary: Summary) -> None:
             parts.append(_count(count, *what))
     if summary.resized:
         parts.append(f"{_count(summary.resized, 'frame')} scaled to the first one's size")
+    if summary.moved:
+        parts.append(f"{_count(summary.moved, 'frame')} at another time, as {output} counts frames")
     print(f"{output}: {', '.join(parts)}", file=sys.stderr)
     for name, count in summary.retagged.items():
         print(
@@ -623,6 +625,7 @@ def _summary_as_json(output: str, summary: Summary) -> None:
         damaged=summary.damaged,
         repaired=summary.repaired,
         resized=summary.resized,
+        moved=summary.moved,
         retagged=dict(summary.retagged),
         jpeg_quality=summary.jpeg_quality,
         quantizer=None if quantizer is None else [round(q, 2) for q in quantizer],

@@ -221,18 +221,17 @@ def fits(muxer: str, add: Callable[[OutputContainer], object]) -> bool:
     return True
 
 
-def transparent_crf(hints: Hints, depth: int = 8) -> float:
+def transparent_crf(hints: Hints) -> float:
     """The constant rate factor at which x264 costs the restored luma less than 0.1 dB of PSNR.
 
     The better the source, the less room there is. Lines through what `python -m training reencode`
     measures, over the quality of a JPEG, or the H.264 QP that is or would be the quantizer's;
     below 1 (where 8-bit x264 is lossless) no factor is fine enough.
-    depth: bits of the luma, of which H.264 counts QP.
     """
     quality = hints.jpeg_quality
     if quality is not None:
         return round(min(12.0, 22 - 0.24 * quality), 1)
-    return round(min(12.0, 0.5 * (_qp(hints, depth) - 17.6)), 1)
+    return round(min(12.0, 0.5 * (_qp(hints) - 17.6)), 1)
 
 
 def muxer_options(muxer: str) -> dict[str, str]:
@@ -277,7 +276,7 @@ def bottom_first(frame: VideoFrame) -> bool:
     return True
 
 
-def _qp(hints: Hints, depth: int) -> float:
+def _qp(hints: Hints) -> float:
     """The mean H.264 QP of the hints, or one of about the same step; a usual one if untold.
 
     A QP of 0 is a step of 0.625 (ITU-T H.264, 8.5.9), twice as much each 6; MPEG tells the step.
@@ -290,7 +289,7 @@ def _qp(hints: Hints, depth: int) -> float:
     if kind == "vp9":
         return 16 + mean / 10
     if kind == "h264":
-        return mean - 6 * (depth - 8)
+        return mean
     return 6 * log2(max(mean, 1) / 0.625)
 
 
@@ -423,7 +422,7 @@ def _quality(encoder: str, frame: VideoFrame, hints: Hints) -> dict[str, str]:
     if encoder not in CRF_SCALE:
         return {}
     depth = frame.format.components[0].bits
-    factor = transparent_crf(hints, depth)
+    factor = transparent_crf(hints)
     if factor < 1 and encoder != "libx264":
         return LOSSLESS_OPTIONS[encoder]
     if factor < 1 and depth == 8:
@@ -502,7 +501,9 @@ def _losses(
         "the shape of pixels": (oblong and encoder in SHAPELESS and muxer not in ("mp4", "mov")),
         "that the range is full": full and muxer == "avi" and encoder == "ffv1",
         f"that chroma lies at the {chroma_location}": (
-            chroma_location is not None and not _locates(muxer, encoder, target, chroma_location)
+            chroma_location is not None
+            and _subsampling(target) == (2, 2)
+            and not _locates(muxer, encoder, target, chroma_location)
         ),
     }
     where = "y4m" if muxer == Y4M else f"{encoder} in {muxer}"

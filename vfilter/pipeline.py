@@ -84,6 +84,7 @@ class Summary:
 
     seconds: that it took.
     damaged, repaired (times), resized: frames or packets it concerned.
+    moved: frames off by more than half a frame in a container that counts frames (AVI, y4m).
     retagged: by what a frame is tagged with (interlacing, colours, HDR), the frames where that is
         not as in the first one, while the output is tagged as that throughout.
     jpeg_quality: lowest and highest nearest IJG quality of a frame, None if none told it.
@@ -97,6 +98,7 @@ class Summary:
     damaged: int = 0
     repaired: int = 0
     resized: int = 0
+    moved: int = 0
     retagged: Mapping[str, int] = field(default_factory=dict)
     jpeg_quality: tuple[int, int] | None = None
     quantizer: tuple[float, float] | None = None
@@ -226,9 +228,10 @@ def restore_video(
             plan=plan,
             frames=count,
             seconds=time.perf_counter() - began,
-            damaged=source.damaged,
+            damaged=source.damaged + sink.damaged,
             repaired=source.repaired,
             resized=source.resized,
+            moved=sink.moved,
             retagged=source.retagged,
             jpeg_quality=tally.jpeg_quality,
             quantizer=tally.quantizer,

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, jpeg_hints
 from vfilter.errors import ArgumentError, InputError
-from vfilter.luma import SD_HEIGHT
+from vfilter.luma import SD_HEIGHT, luma_depth
 
 STANDARD_STREAM = "-"
 """The name that stands for standard input or output."""
@@ -379,7 +379,9 @@ class Source:
         if told is not None and hints.codec == "vp9":
             frame.opaque = replace(hints, qp=np.array([[told.qp]], dtype=np.float32))
         elif told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
-            frame.opaque = replace(hints, qp=_quantizers(told, frame.width))
+            depth = luma_depth(frame) if hints.codec == "h264" else 8
+            qp = _quantizers(told, frame.width) - 6 * (depth - 8)  # QP' of H.264, 7.4.2.1.1
+            frame.opaque = replace(hints, qp=qp)
         elif last is not None:
             frame.opaque = replace(hints, qp=hints_of(last).qp)
 

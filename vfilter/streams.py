@@ -154,12 +154,14 @@ def _why_not_attached(stream: Stream) -> str:
 
 
 def _is_made_by_muxers(stream: Stream) -> bool:
-    """Whether this is a QuickTime track of timecode or of chapter titles (which FFmpeg discards).
+    """Whether this is a track of timecode or chapter titles of QuickTime, or Ogg's skeleton.
 
-    Muxers make them anew, from the metadata and the chapters.
+    Muxers make the first two anew, from the metadata and the chapters (FFmpeg discards the titles);
+    the third is an index.
     """
     made = TIMECODE in stream.metadata or stream.discard == Discard.all
-    return stream.type == "data" and made
+    skeleton = stream.container.format.name == "ogg"
+    return stream.type == "data" and (made or skeleton)
 
 
 def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:
