@@ -262,7 +262,7 @@ def test_progress_in_json(camera: Path, run: Callable[..., Result], model: Path)
     assert summary.pop("seconds") > 0
     assert summary == {
         **{"type": "summary", "output": "out.mp4", "frames": 12, "lost": []},
-        **{"damaged": 0, "repaired": 0, "resized": 0, "retagged": {}},
+        **{"damaged": 0, "repaired": 0, "resized": 0, "moved": 0, "retagged": {}},
         **{"jpeg_quality": [50, 50], "quantizer": None, "strength": 1.0},
     }
 

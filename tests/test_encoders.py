@@ -269,8 +269,6 @@ def test_chroma_stays_by_other_codecs_and_from_y4m(
         ("420", "mp4", "vp9", "libvpx-vp9 in mp4 can't tell that chroma lies at the center"),
         ("420", "mp4", "av1", "libsvtav1 in mp4 can't tell that chroma lies at the center"),
         ("420", "avi", "ffv1", "ffv1 in avi can't tell that chroma lies at the center"),
-        ("422", "mp4", "h264", "libx264 in mp4 can't tell that chroma lies at the center"),
-        ("422", "y4m", None, "y4m can't tell that chroma lies at the center"),
     ],
 )
 def test_a_chroma_location_that_gets_lost_is_told(

@@ -103,7 +103,7 @@ LOCATIONS = {
     **dict.fromkeys(("mjpeg", "mpeg1video"), ("center",)),
 }
 """Where chroma samples of 4:2:0 may lie for the encoders to tell it; all others are taken to mean
-left, and so are they with other subsampling."""
+left. In 4:2:2, where it is a quarter of a sample's shift, none tells it (README)."""
 
 IN_BOTH = {"h264", "hevc", "mpeg1video", "mpeg2video", "mp1", "mp2", "mp3", "ac3", "dts", "truehd"}
 IN_MPEGTS = IN_BOTH | {
