@@ -6,6 +6,7 @@ python -m training train l4-jpeg --data DIR --steps 100 --checkpoints /tmp
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -99,6 +100,7 @@ Data = Annotated[
 @app.callback()
 def main() -> None:
     """Train, evaluate and export the networks."""
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
 
 
 @app.command("train")

@@ -1,1 +1,30 @@
-"""Comparison with the original and with other filters."""
+"""Comparison with the original and with other filters.
+
+from vfilter.compare import compare_video
+result = compare_video("pristine.mkv", degrade="mjpeg:20", against=["spp"], frames=50)
+print(result.to_text())
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vfilter.compare.results import Comparison, Run
+    from vfilter.compare.runs import compare_video
+
+__all__ = ["Comparison", "Run", "compare_video"]
+
+_LATE = {
+    "Comparison": "vfilter.compare.results",
+    "Run": "vfilter.compare.results",
+    "compare_video": "vfilter.compare.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The names that need PyTorch or FFmpeg, imported at first use."""
+    if name in _LATE:
+        return getattr(import_module(_LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -106,3 +106,25 @@ def _ssim(image: Plane, reference: Plane, window: NDArray[np.float64]) -> float:
     numerator = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
     denominator = (mean_x**2 + mean_y**2 + c1) * (variances + c2)
     return float(np.mean(numerator / denominator))
+
+
+STILL = 2.0
+"""Codes that the local mean of the original's change may reach in what counts as static."""
+
+STILL_SHARE = 0.01
+"""Least share of static pixels for which flicker is told."""
+
+
+def flicker(image: Plane, before: Plane, reference: Plane, reference_before: Plane) -> float:
+    """Variance of the change of the error from the frame before, where nothing moves.
+
+    In squared codes; static is where the mean absolute change of the original over 8x8 pixels is
+    below `STILL`. Not a number where less than `STILL_SHARE` of the frame is static.
+    """
+    planes = [p.astype(np.float64) for p in (image, before, reference, reference_before)]
+    now, then, original, original_then = planes
+    change = cv2.blur(np.abs(original - original_then), (BLOCK, BLOCK))
+    still = change < STILL
+    if still.mean() < STILL_SHARE:
+        return math.nan
+    return float(np.var(((now - original) - (then - original_then))[still]))
