@@ -13,8 +13,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from training.data import Luma, decoded, encoded
-from training.sources import degrade
 from vfilter.bitstream import Hints
+from vfilter.compare.degrade import degrade
 from vfilter.compare.metrics import mse
 from vfilter.encoders import choose_encoding
 from vfilter.luma import luma_plane

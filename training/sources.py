@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Iterator, Sequence
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image
 
 from training.data import Luma
 from vfilter.bitstream import Hints
+from vfilter.compare.degrade import degrade
 from vfilter.compare.metrics import mse, ssim_gaussian
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
@@ -36,16 +33,6 @@ SOURCES: dict[str, tuple[int, ...]] = {
 }
 """By codec: crf at the preset medium or its like, quantiser scale, or IJG quality."""
 
-ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
-    "h264": ("libx264", {}),
-    "mpeg4": ("mpeg4", {}),
-    "mpeg2video": ("mpeg2video", {}),
-    "hevc": ("libx265", {"x265-params": "log-level=error"}),
-    "vp9": ("libvpx-vp9", {"b": "0", "cpu-used": "4"}),
-    "av1": ("libsvtav1", {"preset": "8"}),
-}
-"""Encoders besides Pillow's for JPEG, and their options."""
-
 CONSTANTS = np.arange(0, 2.01, 0.05)
 """Constant strengths among which the best is looked for."""
 
@@ -59,48 +46,6 @@ def read_frames(path: Path, frames: int) -> list[VideoFrame]:
     """The first frames of a clip."""
     with av.open(str(path)) as container:
         return list(islice(container.decode(video=0), frames))
-
-
-def degrade(frames: Sequence[VideoFrame], codec: str, setting: int, path: Path) -> None:
-    """Write `frames`, yuv420p, to `path` as `codec` at `setting` of `SOURCES`."""
-    base = Fraction(1, 25)
-    with av.open(str(path), "w") as output:
-        if codec == "mjpeg":
-            width, height = frames[0].width, frames[0].height
-            stream: Any = output.add_mux_stream("mjpeg", rate=25, width=width, height=height)
-            stream.time_base = base
-            for index, frame in enumerate(frames):
-                packet: Any = av.Packet(color_jpeg(frame, setting))
-                packet.stream, packet.time_base = stream, base
-                packet.pts = packet.dts = index
-                packet.is_keyframe = True
-                output.mux(packet)
-            return
-        encoder, options = ENCODERS[codec]
-        scale = {"qmin": str(setting), "qmax": str(setting)}
-        given = scale if codec.startswith("mpeg") else {"crf": str(setting)}
-        stream = output.add_stream(encoder, rate=25, options=options | given)
-        stream.width, stream.height = frames[0].width, frames[0].height
-        stream.pix_fmt = "yuv420p"
-        for index, frame in enumerate(frames):
-            frame.pts, frame.time_base = index, base
-            frame.pict_type = 0
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode(None))
-
-
-def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
-    """A yuv420p frame as a JPEG, 4:2:0, of the same codes."""
-    size = (frame.width, frame.height)
-    planes: list[NDArray[Any]] = [luma_plane(frame)]
-    for plane in frame.planes[1:]:
-        shape = (plane.height, plane.line_size)
-        chroma = np.frombuffer(memoryview(plane), dtype=np.uint8).reshape(shape)[:, : plane.width]
-        planes.append(cv2.resize(chroma, size, interpolation=cv2.INTER_NEAREST))
-    buffer = io.BytesIO()
-    image = Image.merge("YCbCr", [Image.fromarray(np.ascontiguousarray(p)) for p in planes])
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
-    return buffer.getvalue()
 
 
 def gains(

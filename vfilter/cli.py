@@ -21,6 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from vfilter import __version__
+from vfilter.compare.command import compare_command
 from vfilter.errors import VdeblockError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 RESTORE = "restore"
 EPILOG = (
     "Also: [bold]vdeblock models[/] lists the models, [bold]vdeblock probe FILE[/] tells what a "
-    "file is; a file named models, probe or restore is written ./models. Exit codes: 0 done, "
+    "file is, [bold]vdeblock compare FILE[/] holds the result against other filters; a file named "
+    "as one of these is written ./models. Exit codes: 0 done, "
     "1 fault of vdeblock, 2 usage, 3 input, 4 model, 5 output, 6 device, 128 + n stopped by "
     "signal n, so 130 by Ctrl-C."
 )
@@ -352,6 +354,9 @@ def _print_models(models: list[dict[str, Any]]) -> None:
     for model in models:
         for alias in model["aliases"]:
             print(f"{alias} stands for {model['name']}.")
+
+
+app.command("compare")(compare_command)
 
 
 @app.command("probe")

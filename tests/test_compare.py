@@ -1,0 +1,381 @@
+"""Comparison with other filters: what is run, measured, refused, and written."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import media
+import numpy as np
+import pytest
+import typer
+from av.video.frame import VideoFrame
+from comparison import read_film
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from vfilter.bitstream import scaled_luma_table
+from vfilter.compare import compare_video
+from vfilter.compare.command import compare_command
+from vfilter.compare.degrade import degrade, parse_degradation
+from vfilter.compare.ffmpeg import Cost, FFmpeg
+from vfilter.compare.measure import Clip
+from vfilter.compare.metrics import flicker
+from vfilter.compare.report import verdict
+from vfilter.compare.results import Comparison, Run, shown
+from vfilter.compare.rivals import (
+    QPS,
+    RIVALS,
+    best_value,
+    guessed,
+    parse_rivals,
+    sample_of,
+    sweep,
+    table_qp,
+)
+from vfilter.compare.shots import SOURCE, Shots
+from vfilter.compare.split import halves
+from vfilter.compare.table import cells
+from vfilter.errors import ArgumentError, InputError, OutputError
+
+WIDTH, HEIGHT = 176, 144
+
+pytest.importorskip("imageio_ffmpeg")
+
+
+def pictures(count: int, width: int = WIDTH, height: int = HEIGHT) -> Iterator[VideoFrame]:
+    """yuv420p frames of the moving scene."""
+    for index in range(count):
+        codes = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+        codes[:height] = media.scene(index, height, width, seed=0) * 255
+        yield VideoFrame.from_ndarray(codes, format="yuv420p")
+
+
+def write_pristine(
+    path: Path,
+    count: int = 3,
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    rate: int = 25,
+    pix_fmt: str = "yuv420p",
+) -> Path:
+    """FFV1 in Matroska of the scene."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        for index, frame in enumerate(pictures(count, width, height)):
+            frame.pts, frame.time_base = index, Fraction(1, rate)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def pristine(tmp_path: Path) -> Path:
+    return write_pristine(tmp_path / "pristine.mkv")
+
+
+@pytest.fixture
+def camera(tmp_path: Path) -> Path:
+    """Three frames of MJPEG, quality 10."""
+    path = tmp_path / "camera.avi"
+    degrade(pictures(3), "mjpeg", 10, path)
+    return path
+
+
+@pytest.fixture
+def run(model: Path) -> Callable[..., Result]:
+    """Runs the command, with the random model."""
+    app = typer.Typer()
+    app.command()(compare_command)
+
+    def invoke(*arguments: object) -> Result:
+        texts = [str(argument) for argument in arguments]
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, [*texts, "--model", str(model)])
+
+    return invoke
+
+
+def result_of(**psnrs: float) -> Comparison:
+    """A comparison of runs that are told by family and PSNR."""
+    runs = [
+        Run(
+            name=family,
+            family="ours" if family == "l8" else family.rstrip("_"),
+            variant="",
+            command="ffmpeg",
+            scores={"psnr": [value, value]},
+            cost=Cost(seconds=1.0, cpu_seconds=2.0),
+        )
+        for family, value in psnrs.items()
+    ]
+    return Comparison(
+        input="in.avi",
+        reference="clean.mkv",
+        degraded=None,
+        width=WIDTH,
+        height=HEIGHT,
+        frames=2,
+        rate=Fraction(25),
+        codec="mjpeg",
+        runs=tuple(runs),
+        trials=(),
+        versions={},
+        machine={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("mjpeg:20", ("mjpeg", 20)), ("mpeg2:8", ("mpeg2video", 8)), ("h264:32", ("h264", 32))],
+)
+def test_degradation_is_parsed(text: str, expected: tuple[str, int]) -> None:
+    assert parse_degradation(text) == expected
+
+
+@pytest.mark.parametrize("text", ["mjpeg", "theora:3", "h264:x", "mjpeg:0", "mpeg4:32"])
+def test_degradation_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentError, match=r"must be"):
+        parse_degradation(text)
+
+
+def test_degraded_mjpeg_has_the_tables_of_its_quality(camera: Path) -> None:
+    film = read_film(camera)
+    assert len(film.times) == 3
+    assert film.tags["size"] == (WIDTH, HEIGHT)
+
+
+def test_degrading_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no frames"):
+        degrade([], "mjpeg", 10, tmp_path / "none.avi")
+
+
+def test_the_table_quantizer_is_that_of_ffmpeg() -> None:
+    assert [table_qp(scaled_luma_table(q).tolist()) for q in (10, 20, 100)] == [30, 15, 1]
+
+
+def test_guessed_settings_are_near_the_measured_best() -> None:
+    assert guessed("spp", 30)[1] == "spp=quality=6:qp=18:mode=hard"
+    assert guessed("deblock", 30) == []
+
+
+def test_best_value_finds_the_top_of_a_hill() -> None:
+    for top in QPS:
+        assert (
+            abs(QPS.index(int(best_value(QPS, lambda v, t=top: -abs(v - t)))) - QPS.index(top)) <= 1
+        )  # type: ignore[misc]
+
+
+def test_unknown_rival_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="called blur; there are spp"):
+        parse_rivals(["spp", "blur"])
+
+
+def test_sample_keeps_the_grid() -> None:
+    planes = np.zeros((9, 500, 701), dtype=np.uint8)
+    planes[:, 96::16, 160::16] = 1
+    sample = sample_of(planes)
+    assert sample.shape == (4, 288, 352)
+    assert sample[:, ::16, ::16].all()
+
+
+def test_flicker_is_the_variance_of_the_error_where_nothing_moves() -> None:
+    rng = np.random.default_rng(1)
+    still: NDArray[np.float64] = np.full((64, 64), 100.0)
+    noise = rng.normal(0, 3, (64, 64))
+    assert flicker(still + noise, still, still, still) == pytest.approx(9, rel=0.1)
+    assert flicker(still + 5, still + 5, still, still) == 0
+    assert math.isnan(flicker(still, still, still, still + 50))
+
+
+def test_no_ffmpeg_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no FFmpeg that runs .*pip install"):
+        FFmpeg(tmp_path / "ffmpeg")
+
+
+def test_a_lacking_filter_is_named() -> None:
+    with pytest.raises(InputError, match="lacks the filter frobnicate"):
+        FFmpeg().require(["spp", "frobnicate"])
+
+
+def test_a_failing_filter_tells_why() -> None:
+    planes = np.zeros((1, 32, 32), dtype=np.uint8)
+    with pytest.raises(InputError, match="with the filter spp=quality=99"):
+        FFmpeg().filtered(planes, "spp=quality=99")
+
+
+def test_an_odd_number_of_planes_comes_back_as_it_went() -> None:
+    rng = np.random.default_rng(2)
+    planes = rng.integers(0, 256, (3, 32, 48), dtype=np.uint8)
+    assert (FFmpeg().filtered(planes, "null") == planes).all()
+
+
+def test_csv_json_and_best() -> None:
+    result = result_of(source=28.0, l8=29.5, spp=28.5, spp_=28.7)
+    best = result.best("spp")
+    assert best is not None
+    assert best.name == "spp_"
+    assert [r.name for r in result.headline] == ["source", "l8", "spp_"]
+    assert result.to_csv().splitlines()[2].startswith("l8,ours,,29.5,2.0,1.0,2.0")
+    assert json.loads(result.to_json())["runs"][1]["overall"]["psnr"] == 29.5
+    assert "1.50 dB of PSNR above the film" in verdict(result)
+    assert "0.80 dB of PSNR above the best rival" in verdict(result)
+    assert shown(math.inf, 2) == "∞"
+
+
+def test_where_we_lose_is_told() -> None:
+    assert "0.50 dB of PSNR below the best rival" in verdict(result_of(source=28, l8=28, spp=28.5))
+
+
+def test_places_are_where_most_and_least_is_gained(tmp_path: Path) -> None:
+    clean = np.full((2, 144, 176), 100, dtype=np.uint8)
+    damaged, restored = clean + 10, clean + 10
+    restored[1, 80:, 112:] -= 10
+    restored[0, :40, :40] += 20
+    clips = {}
+    for name, planes in {"clean": clean, "damaged": damaged, "restored": restored}.items():
+        planes.tofile(tmp_path / name)
+        clips[name] = Clip.of(tmp_path / name, 144, 176)
+    shots = Shots(clips["damaged"], clips["clean"])
+    shots.choose(clips["restored"])
+    assert shots.frames[1] == "most gain"
+    best, worst = (next(p for p in shots.places if p.why == why) for why in ("best", "worst"))
+    assert (best.frame, worst.frame, worst.top, worst.left) == (1, 0, 0, 0)
+    assert (shots.crops[best][SOURCE] == 110).all()
+
+
+def test_halves_are_before_and_after() -> None:
+    before = np.full((144, 176), 50, dtype=np.uint8)
+    joined = halves(before, before + 50)
+    assert (joined[100:, :86] == 50).all()
+    assert (joined[100:, 90:] == 100).all()
+    assert (joined[:20, :40] > 150).any()
+    assert (joined[:3, :3] == 16).all()
+
+
+def test_reference_and_degrade_exclude_each_other(pristine: Path, model: Path) -> None:
+    with pytest.raises(ArgumentError, match="exclude each other"):
+        compare_video(pristine, reference=pristine, degrade="mjpeg:10", models=[model])
+
+
+@pytest.mark.parametrize(
+    ("what", "other"),
+    [
+        ("another size than the input: 192x144 and 176x144", {"width": 192}),
+        ("another length than the input: 4 frames and 3 frames", {"count": 4}),
+        ("another frame rate than the input: 30.000 frames/s and 25.000", {"rate": 30}),
+    ],
+)
+def test_another_film_is_no_reference(
+    tmp_path: Path, camera: Path, model: Path, what: str, other: dict[str, int]
+) -> None:
+    reference = write_pristine(tmp_path / "other.mkv", **other)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=what):
+        compare_video(camera, reference=reference, models=[model])
+
+
+def test_deep_pixels_are_refused(tmp_path: Path, model: Path) -> None:
+    deep = write_pristine(tmp_path / "deep.mkv", pix_fmt="yuv420p10le")
+    with pytest.raises(InputError, match="pixels are yuv420p10le"):
+        compare_video(deep, models=[model])
+
+
+def test_a_report_that_cannot_be_written_is_refused_at_once(camera: Path, model: Path) -> None:
+    with pytest.raises(OutputError, match="no folder"):
+        compare_video(camera, report=camera.parent / "none" / "r.html", models=[model])
+    with pytest.raises(OutputError, match="exists already"):
+        compare_video(camera, report=write_pristine(camera.parent / "r.html.mkv"), models=[model])
+
+
+def test_without_reference_nothing_is_said_of_quality(camera: Path, model: Path) -> None:
+    result = compare_video(camera, models=[model], against=["spp", "pp7"])
+    assert result.metrics == ["blockiness", "change"]
+    assert "claims nothing about quality" in verdict(result)
+    typed = next(run for run in result.runs if run.variant == "as typed")
+    assert "returned its input unchanged" in typed.notes[0]
+    black = next(run for run in result.runs if run.name == "pp7")
+    best = result.best("pp7")
+    assert black.failed or "unchanged" in black.notes[0]
+    assert best is not None
+    assert best.name.startswith("pp7=qp=8")
+
+
+def test_the_command_writes_a_report_that_needs_no_network(
+    run: Callable[..., Result], camera: Path, tmp_path: Path
+) -> None:
+    outputs = {name: tmp_path / f"out.{name}" for name in ("html", "json", "csv", "mp4")}
+    given = ("--report", outputs["html"], "--json", outputs["json"], "--csv", outputs["csv"])
+    result = run(camera, "--against", "deblock", *given, "--video", outputs["mp4"])
+    assert result.exit_code == 0, result.output
+    assert "deblock, as typed" in result.output
+    html = outputs["html"].read_text(encoding="utf-8")
+    assert 'src="http' not in html
+    assert "$" + "data" not in html
+    assert html.count("<img ") >= 4
+    assert json.loads(outputs["json"].read_text())["frames"] == 3
+    assert outputs["csv"].read_text().startswith("run,family,variant,blockiness,change,fps")
+    assert len(read_film(outputs["mp4"]).times) == 3
+
+
+def test_the_command_tells_bad_input_in_one_line(
+    run: Callable[..., Result], camera: Path, tmp_path: Path
+) -> None:
+    for code, *arguments in (
+        (3, tmp_path / "none.avi"),
+        (3, camera, "--ffmpeg", tmp_path / "ffmpeg"),
+        (2, camera, "--against", "blur"),
+        (2, camera, "--degrade", "mjpeg"),
+        (5, camera, "--report", tmp_path / "none" / "r.html"),
+    ):
+        result = run(*arguments)
+        assert result.exit_code == code, result.output
+        assert len(result.stderr.splitlines()) <= 2
+        assert "vdeblock: " in result.stderr
+
+
+@pytest.mark.slow
+def test_sweep_finds_the_measured_best_of_spp(pristine: Path) -> None:
+    clean = np.stack([f.to_ndarray()[:HEIGHT] for f in pictures(2)])
+    damaged = FFmpeg().filtered(clean, "noise=alls=12")
+    best, tried = sweep(FFmpeg(), "spp", damaged, clean)
+    assert set(best) == set(RIVALS["spp"].groups)
+    assert max(tried, key=lambda trial: trial.psnr).chain in best.values()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["mjpeg:10", "mpeg2:12", "h264:36"])
+def test_degraded_film_is_measured_against_its_original(
+    pristine: Path, model: Path, how: str
+) -> None:
+    result = compare_video(
+        pristine, degrade=how, models=[model], against=["spp"], perceptual=how == "mjpeg:10"
+    )
+    best = result.best("spp")
+    assert best is not None
+    assert best.mean("psnr") > result.runs[0].mean("psnr")
+    assert result.codec == parse_degradation(how)[0]
+    assert all(len(values) == 3 for run in result.runs for values in run.scores.values())
+    assert ("vmaf" in result.metrics) == (how == "mjpeg:10")
+    variants = [run.variant for run in result.runs if run.family == "spp"]
+    assert ("quantizer of the JPEG table, 30" in variants) == (how == "mjpeg:10")
+    typed = next(run for run in result.runs if run.variant == "as typed")
+    assert ("unchanged" in " ".join(typed.notes)) == (how == "mjpeg:10")
+
+
+def test_the_table_has_gains_and_paces() -> None:
+    results = [result_of(source=28.0, l8=29.5, spp=28.5), result_of(source=30.0, l8=30.5, spp=31.0)]
+    assert cells(results, ["spp", "uspp"]) == ["29.00", "1.00", "0.75 (1.0x)", "0.00 (-x)"]
+
+
+def test_importing_the_command_is_light() -> None:
+    heavy = "{'torch', 'av', 'cv2', 'numpy'}"
+    code = f"import sys, vfilter.compare.command; print(sorted({heavy} & {{*sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

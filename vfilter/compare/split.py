@@ -1,0 +1,73 @@
+"""A film whose left half is as before and whose right half is restored, with its sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from av.packet import Packet
+from numpy.typing import NDArray
+
+from vfilter.luma import luma_plane, with_luma
+from vfilter.pipeline import plan_video
+from vfilter.restorer import Restorer
+from vfilter.sink import Sink
+from vfilter.source import Source, hints_of
+
+BLACK, WHITE = 16, 235
+"""Codes of black and white of limited range (ITU-R BT.601), dark and light enough in full range."""
+
+LETTERS = 1 / 500
+"""Scale of the letters by the height of the frame."""
+
+
+def write_split(
+    path: Path,
+    output: str | Path,
+    model: str | Path,
+    device: str,
+    precision: str,
+    frames: int | None,
+) -> None:
+    """Write to `output` the film at `path`, 8-bit planar YUV: before | after, labelled.
+
+    frames: the most. Raises InputError and OutputError.
+    """
+    with (
+        Restorer(model, device=device, precision=precision) as restore,
+        Source(path, frames=frames) as source,
+    ):
+        plan = plan_video(source, output)
+        with Sink(output, source, plan.encoding, plan.streams) as sink:
+            for item in source:
+                if isinstance(item, Packet):
+                    sink.copy(item)
+                    continue
+                restored = restore(item, hints=hints_of(item))
+                sink.write(with_luma(restored, halves(luma_plane(item), luma_plane(restored))))
+
+
+def halves(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:
+    """The left half of plane `before` and the right half of `after`, (H, W) uint8, labelled."""
+    middle = before.shape[1] // 2
+    joined = np.concatenate([before[:, :middle], after[:, middle:]], axis=1)
+    joined[:, max(0, middle - 1) : middle + 1] = WHITE
+    _label(joined[:, : middle - 1], "before")
+    _label(joined[:, middle + 1 :], "after")
+    return joined
+
+
+def _label(plane: NDArray[np.uint8], text: str) -> None:
+    """Write `text` on dark ground into the top left of a plane (H, W), if there is room."""
+    height, width = plane.shape
+    scale, thick = max(0.35, height * LETTERS), max(1, height // 300)
+    (across, up), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+    margin = max(2, up // 2)
+    if across + 2 * margin > width or up + below + 2 * margin > height:
+        return
+    box = np.full((up + below + 2 * margin, across + 2 * margin), BLACK, dtype=np.uint8)
+    origin = (margin, margin + up)
+    cv2.putText(box, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, WHITE, thick, cv2.LINE_AA)
+    plane[: box.shape[0], : box.shape[1]] = box
