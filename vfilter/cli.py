@@ -171,7 +171,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 @app.command(RESTORE, epilog=EPILOG, hidden=True)
 def restore_command(
-    input: Annotated[str, typer.Argument(metavar="INPUT", help="Video file, - for y4m on stdin.")],
+    input: Annotated[str, typer.Argument(metavar="INPUT", help="Video file, - for stdin.")],
     output: Annotated[
         str | None,
         typer.Argument(metavar="OUTPUT", help="File to write, - for y4m on stdout."),
@@ -697,3 +697,7 @@ def _clock(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from math import log2
+from math import log2, nan
 from typing import Any
 
 import av
@@ -93,6 +93,14 @@ SHAPELESS = ("libvpx-vp9", "libsvtav1")
 
 TURNING = ("mp4", "mov", "matroska", "webm")
 """Muxers that hold a rotation."""
+
+MOST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63}
+
+PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+"""Presets of x264 and x265, which print an error of their own at others."""
 
 LOCATING = ("matroska", "webm")
 """Muxers that tell where chroma samples lie, whatever the codec."""
@@ -182,7 +190,7 @@ def choose_encoding(
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target)
         if fits(muxer, partial(add, options=settings, taken=asked)):
             chosen = lossless or codec is not None
-            notes = _notes(name, target, names[0], wanted, frame, lossless=chosen)
+            notes = _notes(name, muxer, target, names[0], wanted, frame, lossless=chosen)
             notes += _losses(muxer, name, frame, target, chroma_location, oblong=oblong)
             return Encoding(codec=name, pix_fmt=target, options=settings, notes=notes)
         if asked and fits(muxer, partial(add, options=joined(ours, forced))):
@@ -370,6 +378,12 @@ def _check_asked(encoder: str, muxer: str, asked: Mapping[str, str], *, lossless
             f"encoder {encoder} has no lossless mode known here; leave --codec out, or name"
             " h264, hevc, vp9, av1 or ffv1"
         )
+    most = MOST_CRF.get(encoder)
+    if most is not None and not 0 <= _number(asked.get("crf", "0")) <= most:
+        raise ArgumentError(f"crf of {encoder} must be 0 to {most}, got {asked['crf']}")
+    if encoder in ("libx264", "libx265") and asked.get("preset", PRESETS[0]) not in PRESETS:
+        presets = ", ".join(PRESETS)
+        raise ArgumentError(f"preset of {encoder} must be {presets}; got {asked['preset']}")
     if encoder == "libsvtav1" and asked.get("crf") in ("0", "0.0"):
         raise OutputError("encoder libsvtav1 takes crf from 1 on; --lossless is finer")
     pairs = [pair.partition("=")[::2] for pair in asked.get("x264-params", "").split(":")]
@@ -380,6 +394,14 @@ def _check_asked(encoder: str, muxer: str, asked: Mapping[str, str], *, lossless
             "H.264 without loss or of one quantizer is read a frame late from AVI; leave --codec"
             " out or name an output ending in .mkv"
         )
+
+
+def _number(text: str) -> float:
+    """The number in `text`, NaN if there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return nan
 
 
 def _options(
@@ -463,15 +485,26 @@ def _add(
 
 
 def _notes(
-    encoder: str, target: str, first: str, wanted: str, frame: VideoFrame, *, lossless: bool
+    encoder: str,
+    muxer: str,
+    target: str,
+    first: str,
+    wanted: str,
+    frame: VideoFrame,
+    *,
+    lossless: bool,
 ) -> tuple[str, ...]:
     notes = []
+    if frame.interlaced_frame:
+        notes.append("interlaced: each field is restored by itself")
     if encoder != first:
         format_taken = _pixel_format(first, wanted, free=True, lossless=lossless)
         lost = "odd size" if format_taken else f"pixel format {wanted}"
         notes.append(f"{encoder} instead of {first}, which can't keep the {lost}")
     if encoder == "ffv1" and not lossless:
         notes.append("ffv1 is lossless: the file will be large")
+    if encoder == "ffv1" and muxer in ("mp4", "mov"):
+        notes.append(f"few players open ffv1 in {muxer}: name an output ending in .mkv")
     if VideoFormat(target).is_rgb != VideoFormat(wanted).is_rgb:
         notes.append(f"{wanted} becomes {target}, the nearest that {encoder} takes")
     return tuple(notes)

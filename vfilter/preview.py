@@ -35,6 +35,8 @@ def write_preview(
     hints: whether to heed what the stream tells of its compression.
     Raises InputError and OutputError, and ValueError where both paths are one file.
     """
+    if Path(picture).suffix.lower() != ".png":
+        raise OutputError(f"{picture}: the preview is a PNG; name a file ending in .png")
     check_target(path, picture, overwrite=overwrite)
     with _open_at(path, start, hints) as source:
         frame = source.first

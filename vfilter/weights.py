@@ -120,9 +120,10 @@ class Model:
             return 1.0 if quality is None else float(self._at("mjpeg", quality))
         if hints.codec is None:
             return 1.0
-        if hints.qp is None:
+        curve = QP_CODECS.get(hints.codec, "")
+        if hints.qp is None or curve not in self._curves:
             return float(self._at(*self._usual(hints.codec)))
-        return self._at(QP_CODECS[hints.codec], hints.qp).astype(np.float32)
+        return self._at(curve, hints.qp).astype(np.float32)
 
     def _usual(self, codec: str) -> tuple[str, float]:
         """The curve for a codec of unknown quantizers, and where on it."""
