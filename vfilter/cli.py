@@ -323,12 +323,12 @@ def models_command(
 ) -> None:
     """List the models: trained range, cost per pixel, gain."""
     with _errors(debug=debug):
-        from vfilter.weights import ALIASES, catalogue
+        from vfilter.weights import ALIASES, TRAINED, catalogue
 
         models: list[dict[str, Any]] = [
             {
                 "name": model.name,
-                "aliases": [alias for alias, name in ALIASES.items() if name == model.name],
+                "aliases": [a for a in ALIASES if model.name in {f"{a}-{c}" for c in TRAINED}],
                 "network": model.network.name,
                 "codec": model.codec,
                 "quality": list(model.quality),
@@ -344,16 +344,30 @@ def models_command(
             _print_models(models)
 
 
+SETTINGS = {"jpeg": "Q", "h264": "crf ", "mpeg": "q "}
+"""How a setting is written by the codec that a model is trained on."""
+
+SHOWN = {"LIVE1": (10, 20, 40, 60), "h264": (34, 28, 23, 18), "mpeg4": (12, 6, 3)}
+"""The gains that are listed, by data set, or by codec of clips."""
+
+
 def _print_models(models: list[dict[str, Any]]) -> None:
-    print(f"{'model':12} {'trained on':16} {'FLOP/pixel':>10}  gain in PSNR (LIVE1, luma)")
+    print(f"{'model':10} {'trained on':17} {'FLOP/pixel':>10}  gain in PSNR of luma, dB")
     for model in models:
-        gains = model["gain"].get("LIVE1", {})
-        text = "  ".join(f"Q{q} {gains[q]:+.2f}" for q in (10, 20, 40, 60) if q in gains)
-        trained = f"{model['codec']} Q{model['quality'][0]}-Q{model['quality'][1]}"
-        print(f"{model['name']:12} {trained:16} {model['flop_per_pixel']:10,}  {text} dB")
-    for model in models:
-        for alias in model["aliases"]:
-            print(f"{alias} stands for {model['name']}.")
+        letter = SETTINGS.get(model["codec"], "")
+        gains = [
+            f"{name} "
+            + "  ".join(f"{letter}{q} {found[q]:+.2f}" for q in SHOWN[name] if q in found)
+            for name, found in model["gain"].items()
+            if name in SHOWN
+        ]
+        low, high = model["quality"]
+        trained = f"{model['codec']} {letter}{low} to {high}"
+        cost = f"{model['flop_per_pixel']:,}"
+        print(f"{model['name']:10} {trained:17} {cost:>10}  {'; '.join(gains)}".rstrip())
+    for alias in sorted({alias for model in models for alias in model["aliases"]}):
+        names = [model["name"] for model in models if alias in model["aliases"]]
+        print(f"{alias} chooses by the source's codec among {', '.join(names)}.")
 
 
 app.command("compare")(compare_command)

@@ -26,6 +26,9 @@ ALIASES = {"l4": "l4-jpeg", "l8": "l8-jpeg"}
 """Names that let the tool choose the weights by the source's codec, and what they mean where
 nothing is known of that."""
 
+TRAINED = ("jpeg", "h264", "mpeg")
+"""What weights are trained on; `l8` takes `l8-h264` for H.264 (`trained_for`)."""
+
 WITH_8X8_DCT = ("vc1", "wmv3", "theora", "dvvideo")
 """Codecs of 8x8 DCT blocks whose quantizers nothing tells."""
 
