@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import media
 import pytest
 from comparison import (
@@ -229,3 +232,46 @@ def test_a_range_beyond_the_end_is_an_error(
     with pytest.raises(InputError, match="no frame of its video could be decoded in the range"):
         cut(takes("mp4")[0], tmp_path / "out.mkv", start=4.1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_captions_are_shortened_to_the_range(tmp_path: Path) -> None:
+    """One that is on the screen where the range begins, and one where it ends."""
+    path, output = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    with av.open(path, "w") as file:
+        video = media.add_video(file, "libx264", crf="30")
+        text = media.add_text(file, "subrip")
+        media.fill_video(file, video, range(30))
+        media.fill_text(file, text)
+    whole = captions(path)
+    begin = float(whole[0][0]) + float(whole[0][1]) / 2
+    end = float(whole[1][0]) + float(whole[1][1]) / 2
+    restore_video(path, output, strength=0, start=begin, duration=end - begin)
+    found = captions(output)
+    assert [text for *_, text in found] == [text for *_, text in whole[:2]]
+    assert found[0][0] == 0
+    assert 0 < found[0][1] < whole[0][1]
+    assert found[1][0] + found[1][1] <= Fraction(end - begin) + Fraction(1, 20)
+
+
+def captions(path: Path) -> list[tuple[Fraction, Fraction, bytes]]:
+    """Begin, length and text of the captions of a file."""
+    with av.open(path) as file:
+        return [
+            (p.pts * p.time_base, p.duration * p.time_base, bytes(p))
+            for p in file.demux(subtitles=0)
+            if p.size
+        ]
+
+
+def test_a_decoder_is_left_early_without_hanging(tmp_path: Path) -> None:
+    """Its threads must not wait for Python's lock while Python waits for them."""
+    path = media.video_file(tmp_path / "a.webm", "libvpx-vp9", frames=24, crf="40", b="0")
+    script = (
+        "import sys\n"
+        "from vfilter.source import Source\n"
+        "for count in range(60):\n"
+        "    with Source(sys.argv[1]) as source:\n"
+        "        for index, _ in enumerate(source):\n"
+        "            if index == count % 7: break\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=True, timeout=120)

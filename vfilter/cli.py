@@ -108,7 +108,6 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 else writes its settings to stderr
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal can't show
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -417,6 +418,8 @@ def _options(
     options: dict[str, str] = {}
     if encoder == "libvpx-vp9":
         options = {"row-mt": "1", "cpu-used": "2"}
+    if encoder == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # else it writes its settings to stderr
     if encoder == "libx265":
         options = {"x265-params": "log-level=error"}
     if encoder == "ffv1":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -140,6 +140,7 @@ class Sink:
     def write(self, frame: VideoFrame) -> None:
         """Encode one frame of the restored stream, with its pts."""
         frame = encodable(frame, self._encoding.pix_fmt)
+        frame.opaque = None  # else threads of the encoder would free it, waiting for Python's lock
         frame.pict_type = PictureType.NONE
         if self.muxer in COUNTING:
             self._place(frame)
@@ -265,7 +266,11 @@ class Sink:
     def _describe(self) -> None:
         source = self._source.container
         self.container.metadata.update(
-            {k: v for k, v in source.metadata.items() if k.lower() not in OF_THE_FILE}
+            {
+                k: v
+                for k, v in source.metadata.items()
+                if k.lower() not in OF_THE_FILE and not _is_twin(k, source.metadata)
+            }
         )
         chapters = self._source.chapters()
         if chapters:
@@ -391,7 +396,14 @@ def _has_cover(plans: Sequence[StreamPlan]) -> bool:
 
 def _beyond_itunes(source: Source) -> list[str]:
     """The names of the file's tags that mp4 holds only among QuickTime keys."""
-    return [key for key in source.container.metadata if key.lower() not in ITUNES]
+    tags = source.container.metadata
+    return [key for key in tags if key.lower() not in ITUNES and not _is_twin(key, tags)]
+
+
+def _is_twin(key: str, tags: Mapping[str, str]) -> bool:
+    """Whether a tag is FFmpeg's second reading of one in mp4, with the language in its name."""
+    name, _, language = key.rpartition("-")
+    return len(language) == 3 and tags.get(name) == tags[key]
 
 
 def _reason(error: BaseException) -> str:

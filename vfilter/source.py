@@ -111,9 +111,14 @@ class Source:
         try:
             self.video = main_video(self.container, self.name)
             self._decoder = decoder_of(self.video)
+            self._codec = lossy_codec(self.video) if hints else None
             # frame threads race where these decoders conceal damage: no two runs were alike
             concealing = QP_CODECS.get(self._decoder.name) == "mpeg4"
-            self._decoder.thread_type = "SLICE" if concealing else "AUTO"
+            # packets hand their hints to their frames, which frame threads would free, waiting for
+            # Python's lock, while Python waits for them
+            handing = self._codec == "mjpeg"
+            self._decoder.copy_opaque = handing
+            self._decoder.thread_type = "SLICE" if concealing or handing else "AUTO"
             self.others = [s for s in self.container.streams if s.index != self.video.index]
             self.damaged = 0
             self.repaired = 0
@@ -122,10 +127,8 @@ class Source:
             self._due: dict[int, Fraction] = {}
             self._mark_fields: Callable[[VideoFrame], VideoFrame] | None = None
             self.retagged: dict[str, int] = {}
-            self._codec = lossy_codec(self.video) if hints else None
             if self._codec in QP_CODECS:
                 self._decoder.options = {"export_side_data": "venc_params"}
-            self._decoder.copy_opaque = True  # packets hand their hints to their frames
             self._origin = self._earliest()
             self._start = _exact(start) if start else None
             self._end = None if duration is None else _exact(start or 0) + _exact(duration)
@@ -198,10 +201,7 @@ class Source:
 
     def chapters(self) -> list[Any]:
         """The chapters in the range, shifted like the frames, as PyAV takes them."""
-        end = self._end
-        if self._limit is not None:
-            last = self._cut + self._limit / self.rate
-            end = last if end is None else min(end, last)
+        end = self._expected_end
         shifted = []
         for chapter in self.container.chapters():
             base = chapter["time_base"] or Fraction(1)
@@ -212,6 +212,14 @@ class Source:
                 ticks["end"] = round((stop - self._cut) / base)
                 shifted.append({**chapter, **ticks})
         return shifted
+
+    @property
+    def _expected_end(self) -> Fraction | None:
+        """Where the range will end in seconds, as far as the frame rate tells; None if open."""
+        if self._limit is None:
+            return self._end
+        last = self._cut + self._limit / self.rate
+        return last if self._end is None else min(self._end, last)
 
     @property
     def _has_range(self) -> bool:
@@ -270,12 +278,13 @@ class Source:
                 if packet.size:
                     yield packet
                 continue
-            if packet.size and self._codec is not None:
-                is_jpeg = self._codec == "mjpeg"
-                packet.opaque = jpeg_hints(bytes(packet)) if is_jpeg else Hints(codec=self._codec)
+            if packet.size and self._codec == "mjpeg":
+                packet.opaque = jpeg_hints(bytes(packet))
             if packet.size and self._mark_fields is None:
                 self._mark_fields = self._marking(bytes(packet))
             for frame in self._decode(packet):
+                if self._codec not in (None, "mjpeg"):
+                    frame.opaque = Hints(codec=self._codec)
                 yield self._mark_fields(frame) if self._mark_fields else frame
 
     def _ranged(self) -> Iterator[VideoFrame | Packet[Any]]:
@@ -309,9 +318,9 @@ class Source:
                 item.pts = pts_of(item) - round(self._cut / self.time_base)
                 yield item
                 bounded = end is not None or self._limit is not None
-                yield from _due(waiting, self._cut, until if bounded else None)
+                yield from _due(waiting, self._cut, until if bounded else None, self._expected_end)
         if count:
-            yield from _due(waiting, self._cut, end)
+            yield from _due(waiting, self._cut, end, end)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """All packets; damage of the container ends them as the end of the file would.
@@ -715,17 +724,29 @@ def _beyond(packet: Packet[Any], end: Fraction) -> bool:
 
 
 def _due(
-    waiting: deque[Packet[Any]], origin: Fraction, until: Fraction | None
+    waiting: deque[Packet[Any]], origin: Fraction, until: Fraction | None, end: Fraction | None
 ) -> Iterator[Packet[Any]]:
-    """Take from `waiting` the packets before `until`; give those at or after `origin`, shifted."""
+    """Take from `waiting` the packets before `until`; give those from `origin` to `end`, shifted."""
     for _ in range(len(waiting)):
         packet = waiting.popleft()
         time = packet_time(packet)
         if time is not None and until is not None and time >= until:
             waiting.append(packet)
-        elif time is not None and time >= origin:
+        elif time is not None and _cut_to(packet, time, origin, end):
             shift(packet, origin)
             yield packet
+
+
+def _cut_to(packet: Packet[Any], time: Fraction, origin: Fraction, end: Fraction | None) -> bool:
+    """Whether `packet` lies in the range; a caption that is shown in a part of it is shortened."""
+    if packet.stream.type != "subtitle" or not packet.duration:
+        return time >= origin
+    begin, stop = max(time, origin), time + packet.duration * packet.time_base
+    stop = stop if end is None else min(stop, end)
+    if (begin, stop) != (time, time + packet.duration * packet.time_base) and begin < stop:
+        packet.pts = packet.dts = round(begin / packet.time_base)
+        packet.duration = max(1, round((stop - begin) / packet.time_base))
+    return begin < stop
 
 
 def _local(path: Path) -> str:
