@@ -726,7 +726,7 @@ def _beyond(packet: Packet[Any], end: Fraction) -> bool:
 def _due(
     waiting: deque[Packet[Any]], origin: Fraction, until: Fraction | None, end: Fraction | None
 ) -> Iterator[Packet[Any]]:
-    """Take from `waiting` the packets before `until`; give those from `origin` to `end`, shifted."""
+    """Take from `waiting` what is before `until`; give what is from `origin` to `end`, shifted."""
     for _ in range(len(waiting)):
         packet = waiting.popleft()
         time = packet_time(packet)
