@@ -322,8 +322,6 @@ def test_the_encoder_of_an_odd_size_is_told(inputs: Callable[[str], Path], tmp_p
         ("camera", "mp4", {"codec": "nonsense"}, "no encoder named 'nonsense'; try h264"),
         ("camera", "mp4", {"encoder_options": {"qp": "low"}}, "libx264 doesn't take qp=low"),
         ("camera", "mp4", {"encoder_options": {"bff": "1"}}, "libx264 doesn't take bff=1"),
-        ("camera", "mkv", {"preset": "swift"}, "libx264 doesn't take preset=swift"),
-        ("camera", "webm", {"crf": 70}, "encoder libvpx-vp9 doesn't take crf=70"),
         ("camera", "ts", {"codec": "ffv1"}, "encoder ffv1 can't put yuv422p at 64x48 into mpegts"),
     ],
 )
@@ -337,6 +335,27 @@ def test_what_no_encoder_can_do_is_an_error(
 ) -> None:
     with pytest.raises(OutputError, match=match):
         restore_video(inputs(name), tmp_path / f"out.{ending}", **wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "wanted", "match"),
+    [
+        ("mkv", {"preset": "swift"}, "preset of libx264 must be ultrafast, .*; got swift"),
+        ("mkv", {"crf": 180}, "crf of libx264 must be 0 to 51, got 180"),
+        ("webm", {"crf": 70}, "crf of libvpx-vp9 must be 0 to 63, got 70"),
+        ("mkv", {"encoder_options": {"crf": "fine"}}, "crf of libx264 must be 0 to 51, got fine"),
+    ],
+)
+def test_what_no_encoder_knows_is_an_argument_error(
+    ending: str,
+    wanted: dict[str, Any],
+    match: str,
+    inputs: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ArgumentError, match=match):
+        restore_video(inputs("camera"), tmp_path / f"out.{ending}", **wanted)
     assert list(tmp_path.iterdir()) == []
 
 

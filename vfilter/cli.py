@@ -518,12 +518,15 @@ def _dry_run(
         factor = mean_strength(restore, hints)
         model = restore.model_for(hints)
         first = _known(hints)
+        interlaced = source.first.interlaced_frame
     low, high = model.quality
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {low} to {high}")
     if compression := _compression(input) if span["hints"] else "":
         print(f"source: {compression}")
     print(f"strength: {factor:.2f} in the first frame ({first})")
+    if interlaced:
+        print("interlaced: each field is restored by itself")
     print(f"engine: {plan.engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {_clock(frames * seconds)}" if frames else "")

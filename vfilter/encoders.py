@@ -498,8 +498,6 @@ def _notes(
     lossless: bool,
 ) -> tuple[str, ...]:
     notes = []
-    if frame.interlaced_frame:
-        notes.append("interlaced: each field is restored by itself")
     if encoder != first:
         format_taken = _pixel_format(first, wanted, free=True, lossless=lossless)
         lost = "odd size" if format_taken else f"pixel format {wanted}"

@@ -35,9 +35,9 @@ def write_preview(
     hints: whether to heed what the stream tells of its compression.
     Raises InputError and OutputError, and ValueError where both paths are one file.
     """
+    check_target(path, picture, overwrite=overwrite)
     if Path(picture).suffix.lower() != ".png":
         raise OutputError(f"{picture}: the preview is a PNG; name a file ending in .png")
-    check_target(path, picture, overwrite=overwrite)
     with _open_at(path, start, hints) as source:
         frame = source.first
         before, after = (_rgb(f) for f in (frame, restore(frame, hints=hints_of(frame))))
