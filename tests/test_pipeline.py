@@ -28,7 +28,7 @@ from comparison import (
 from PIL import Image
 
 from vfilter import Restorer, restore_video
-from vfilter.errors import InputError, OutputError
+from vfilter.errors import ArgumentError, InputError, OutputError
 from vfilter.luma import luma_plane, planar
 from vfilter.source import Source, hints_of
 
