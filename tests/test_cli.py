@@ -633,3 +633,15 @@ def test_the_command_from_another_folder(tmp_path: Path, model: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
     assert names(tmp_path) == {"in.avi", "out.mp4"}
+
+
+def test_preview_is_a_png(camera: Path, run: Callable[..., Result]) -> None:
+    result = run("in.avi", "--preview", "look.jpg")
+    assert result.exit_code == 5
+    assert not camera.with_name("look.jpg").exists()
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "vfilter", "--version"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("vdeblock ")

@@ -46,8 +46,6 @@ from vfilter.errors import ArgumentError, InputError, OutputError
 
 WIDTH, HEIGHT = 176, 144
 
-pytest.importorskip("imageio_ffmpeg")
-
 
 def pictures(count: int, width: int = WIDTH, height: int = HEIGHT) -> Iterator[VideoFrame]:
     """yuv420p frames of the moving scene."""

@@ -215,6 +215,23 @@ def test_each_block_has_its_strength(model: Path, tmp_path: Path) -> None:
         assert untold == pytest.approx(0.3)
 
 
+def test_a_codec_without_a_curve_is_taken_for_h264(model: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(model, fitted)
+    (fitted / "metrics.json").write_text(
+        json.dumps({"strength": {"h264": {"20": 0.2, "30": 0.7}, "hevc": {"0": 0.6}}})
+    )
+    with Restorer(fitted) as restore:
+        told = {
+            codec: restore.model.strength(Hints(codec=codec, qp=np.full((1, 1), 99, np.float32)))
+            for codec in ("vp9", "mpeg4")
+        }
+        assert list(told.values()) == pytest.approx([0.5, 0.5])  # of QP 26
+        assert restore.model.strength(Hints(codec="av1")) == pytest.approx(0.5)
+        assert restore.model.strength(Hints(codec="hevc")) == pytest.approx(0.6)
+        assert restore.model.strength(Hints(codec="prores")) == pytest.approx(0.2)
+
+
 def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:
     fitted = tmp_path / "fitted"
     shutil.copytree(model, fitted)

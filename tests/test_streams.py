@@ -436,3 +436,17 @@ def test_damaged_sound_that_is_converted_is_counted(tmp_path: Path) -> None:
     damage(path, stream=1, number=8)
     assert sunk(path, output).damaged == 1
     assert len(read_sound(output)[0]) > 10
+
+
+def test_a_location_is_told_once(tmp_path: Path) -> None:
+    """FFmpeg reads that of an mp4 twice, the second time with its language in the name."""
+    path, output = tmp_path / "in.mp4", tmp_path / "out.mkv"
+    with av.open(path, "w") as file:
+        file.metadata["location"] = "+48.1379+011.5753/"
+        media.fill_video(file, media.add_video(file), range(4))
+    with av.open(path) as file:
+        assert {"location", "location-eng"} <= set(file.metadata)
+    restored(path, output)
+    with av.open(output) as file:
+        told = [key for key in file.metadata if key.lower().startswith("location")]
+    assert len(told) == 1

@@ -14,10 +14,10 @@ from typing import Annotated
 import typer
 
 from training.bench import bench, print_table
-from training.data import halved, load_folder
+from training.data import halved, load_folder, read_luma
 from training.export import SETS, Results, export, measure, measure_clips
 from training.loop import Pictures, Recipe, train
-from training.reencode import CLIPS, cost_table, read_luma
+from training.reencode import CLIPS, cost_table
 from training.sources import SOURCES, checking_clips, gains
 from training.strength import (
     FITTED,
@@ -128,7 +128,7 @@ def export_command(
     data: Data,
     checkpoints: Checkpoints = CHECKPOINTS,
     models: Annotated[Path, typer.Option(help="Folder of the exported models.")] = Path("models"),
-    frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 6,
+    frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 5,
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
 

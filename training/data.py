@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def jpeg(plane: Luma, quality: int) -> Luma:
     return np.asarray(Image.open(buffer), dtype=np.uint8)
 
 
+def read_luma(path: Path, frames: int) -> list[Luma]:
+    """Luma planes of the first `frames` frames of a clip, (H, W) uint8."""
+    with av.open(str(path)) as container:
+        return [luma_plane(f).copy() for f in islice(container.decode(video=0), frames)]
+
+
+def gray_frame(plane: Luma) -> av.VideoFrame:
+    """A yuv420p frame of luma `plane`, (H, W) uint8, sides even, without colour."""
+    height, width = plane.shape
+    codes = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
+    codes[:height] = plane
+    return av.VideoFrame.from_ndarray(codes, format="yuv420p")
+
+
 def encoded(planes: Sequence[Luma], encoder: str, options: dict[str, str]) -> io.BytesIO:
     """A Matroska file in memory of `planes`, sides even, as luma of gray 4:2:0 at 25 frames/s."""
     file = io.BytesIO()
@@ -57,9 +72,7 @@ def encoded(planes: Sequence[Luma], encoder: str, options: dict[str, str]) -> io
         stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for plane in planes:
-            gray = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
-            gray[:height] = plane
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(gray, format="yuv420p")))
+            output.mux(stream.encode(gray_frame(plane)))
         output.mux(stream.encode(None))
     file.seek(0)
     return file

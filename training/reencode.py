@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 
-from training.data import Luma, decoded, encoded
+from training.data import Luma, decoded, encoded, gray_frame, read_luma
 from vfilter.bitstream import Hints
 from vfilter.compare.degrade import degrade
 from vfilter.compare.metrics import mse
@@ -37,13 +35,6 @@ SIZE = (352, 240)
 """Most pixels across and down of what is measured."""
 
 
-def read_luma(path: Path, frames: int) -> list[Luma]:
-    """Luma planes of the first frames of a clip, (H, W) uint8."""
-    with av.open(str(path)) as container:
-        decoded = islice(container.decode(video=0), frames)
-        return [luma_plane(frame).copy() for frame in decoded]
-
-
 def cost_table(
     clips: Sequence[Path], model: str, encoder: str, frames: int
 ) -> Iterator[dict[str, Any]]:
@@ -60,7 +51,7 @@ def cost_table(
                 rows = []
                 for clip in clips:
                     clean = _centre(clip, frames)
-                    degrade([_gray(plane) for plane in clean], codec, setting, path)
+                    degrade([gray_frame(plane) for plane in clean], codec, setting, path)
                     rows.append(_measured(restore, path, clean, encoder))
                 gains, costs, sizes, chosen = zip(*rows, strict=True)
                 yield {
@@ -80,14 +71,6 @@ def _centre(clip: Path, frames: int) -> list[Luma]:
     height, width = planes[0].shape
     top, left = (max(0, (side - most) // 2) for side, most in ((height, SIZE[1]), (width, SIZE[0])))
     return [plane[top : top + SIZE[1], left : left + SIZE[0]] for plane in planes]
-
-
-def _gray(plane: Luma) -> VideoFrame:
-    """A yuv420p frame of luma `plane`, sides even, without colour."""
-    height, width = plane.shape
-    codes = np.full((height * 3 // 2, width), 128, dtype=np.uint8)
-    codes[:height] = plane
-    return VideoFrame.from_ndarray(codes, format="yuv420p")
 
 
 def _measured(
@@ -113,7 +96,7 @@ def _measured(
 
 def _options(first: VideoFrame, hints: Hints, encoder: str) -> Mapping[str, str]:
     """The options by default for frames like `first` (yuv420p: range and chroma don't matter)."""
-    gray = _gray(luma_plane(first))
+    gray = gray_frame(luma_plane(first))
     return choose_encoding("matroska", gray, codec=encoder, hints=hints).options
 
 

@@ -9,16 +9,14 @@ so that a clip counts as much as it does in dB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from training.data import Luma, encoded, jpeg
+from training.data import Luma, encoded, jpeg, read_luma
 from vfilter.bitstream import MACROBLOCK, QP_CODECS
 from vfilter.compare.metrics import mse
 from vfilter.luma import luma_plane
@@ -83,8 +81,7 @@ def training_clips(folder: Path) -> list[Path]:
 
 def read_clip(path: Path) -> list[Luma]:
     """Luma planes of the first frames of a clip, their centre, (H, W) uint8, whole macroblocks."""
-    with av.open(str(path)) as container:
-        planes = [luma_plane(f).copy() for f in islice(container.decode(video=0), FRAMES)]
+    planes = read_luma(path, FRAMES)
     height, width = (min(SIZE, length // MACROBLOCK * MACROBLOCK) for length in planes[0].shape)
     top, left = ((a - b) // 2 for a, b in zip(planes[0].shape, (height, width), strict=True))
     return [np.ascontiguousarray(p[top : top + height, left : left + width]) for p in planes]
