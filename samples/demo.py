@@ -18,7 +18,7 @@ from make import pristine_luma
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from vfilter.compare.metrics import psnr, psnr_b, ssim_uniform
+from vfilter.comparison.metrics import psnr, psnr_b, ssim_uniform
 from vfilter.luma import luma_depth, luma_plane
 
 Plane = NDArray[np.uint8]

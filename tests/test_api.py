@@ -27,7 +27,7 @@ def test_the_public_names() -> None:
         "Summary",
         "VdeblockError",
         "__version__",
-        "compare_video",
+        "compare",
         "restore_video",
     ]
     assert all(hasattr(vfilter, name) for name in vfilter.__all__)

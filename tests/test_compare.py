@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from vfilter.bitstream import scaled_luma_table
-from vfilter.compare import compare_video
-from vfilter.compare.command import compare_command
-from vfilter.compare.degrade import degrade, parse_degradation
-from vfilter.compare.ffmpeg import Cost, FFmpeg
-from vfilter.compare.measure import Clip
-from vfilter.compare.metrics import flicker
-from vfilter.compare.report import verdict
-from vfilter.compare.results import Comparison, Run, shown
-from vfilter.compare.rivals import (
+from vfilter.comparison import compare
+from vfilter.comparison.command import compare_command
+from vfilter.comparison.degrade import degrade, parse_degradation
+from vfilter.comparison.ffmpeg import Cost, FFmpeg
+from vfilter.comparison.measure import Clip
+from vfilter.comparison.metrics import flicker
+from vfilter.comparison.report import verdict
+from vfilter.comparison.results import Comparison, Run, shown
+from vfilter.comparison.rivals import (
     QPS,
     RIVALS,
     best_value,
@@ -39,9 +39,9 @@ from vfilter.compare.rivals import (
     sweep,
     table_qp,
 )
-from vfilter.compare.shots import SOURCE, Shots
-from vfilter.compare.split import halves
-from vfilter.compare.table import cells
+from vfilter.comparison.shots import SOURCE, Shots
+from vfilter.comparison.split import halves
+from vfilter.comparison.table import cells
 from vfilter.errors import ArgumentError, InputError, OutputError
 
 WIDTH, HEIGHT = 176, 144
@@ -260,7 +260,7 @@ def test_halves_are_before_and_after() -> None:
 
 def test_reference_and_degrade_exclude_each_other(pristine: Path, model: Path) -> None:
     with pytest.raises(ArgumentError, match="exclude each other"):
-        compare_video(pristine, reference=pristine, degrade="mjpeg:10", models=[model])
+        compare(pristine, reference=pristine, degrade="mjpeg:10", models=[model])
 
 
 @pytest.mark.parametrize(
@@ -276,24 +276,24 @@ def test_another_film_is_no_reference(
 ) -> None:
     reference = write_pristine(tmp_path / "other.mkv", **other)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=what):
-        compare_video(camera, reference=reference, models=[model])
+        compare(camera, reference=reference, models=[model])
 
 
 def test_deep_pixels_are_refused(tmp_path: Path, model: Path) -> None:
     deep = write_pristine(tmp_path / "deep.mkv", pix_fmt="yuv420p10le")
     with pytest.raises(InputError, match="pixels are yuv420p10le"):
-        compare_video(deep, models=[model])
+        compare(deep, models=[model])
 
 
 def test_a_report_that_cannot_be_written_is_refused_at_once(camera: Path, model: Path) -> None:
     with pytest.raises(OutputError, match="no folder"):
-        compare_video(camera, report=camera.parent / "none" / "r.html", models=[model])
+        compare(camera, report=camera.parent / "none" / "r.html", models=[model])
     with pytest.raises(OutputError, match="exists already"):
-        compare_video(camera, report=write_pristine(camera.parent / "r.html.mkv"), models=[model])
+        compare(camera, report=write_pristine(camera.parent / "r.html.mkv"), models=[model])
 
 
 def test_without_reference_nothing_is_said_of_quality(camera: Path, model: Path) -> None:
-    result = compare_video(camera, models=[model], against=["spp", "pp7"])
+    result = compare(camera, models=[model], against=["spp", "pp7"])
     assert result.metrics == ["blockiness", "change"]
     assert "claims nothing about quality" in verdict(result)
     typed = next(run for run in result.runs if run.variant == "as typed")
@@ -352,7 +352,7 @@ def test_sweep_finds_the_measured_best_of_spp(pristine: Path) -> None:
 def test_degraded_film_is_measured_against_its_original(
     pristine: Path, model: Path, how: str
 ) -> None:
-    result = compare_video(
+    result = compare(
         pristine, degrade=how, models=[model], against=["spp"], perceptual=how == "mjpeg:10"
     )
     best = result.best("spp")
@@ -374,6 +374,6 @@ def test_the_table_has_gains_and_paces() -> None:
 
 def test_importing_the_command_is_light() -> None:
     heavy = "{'torch', 'av', 'cv2', 'numpy'}"
-    code = f"import sys, vfilter.compare.command; print(sorted({heavy} & {{*sys.modules}}))"
+    code = f"import sys, vfilter.comparison.command; print(sorted({heavy} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,7 +12,14 @@ from skimage.metrics import structural_similarity
 
 from training.data import Luma, jpeg, load_folder
 from training.evaluate import scores
-from vfilter.compare.metrics import blocking_effect, mse, psnr, psnr_b, ssim_gaussian, ssim_uniform
+from vfilter.comparison.metrics import (
+    blocking_effect,
+    mse,
+    psnr,
+    psnr_b,
+    ssim_gaussian,
+    ssim_uniform,
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from training.evaluate import evaluate, psnr_gain
 from training.export import commit, export, measure
 from training.loop import Pictures, Recipe, Run, sample_batch, table_scale, train
 from training.video import film
-from vfilter.compare.metrics import psnr
+from vfilter.comparison.metrics import psnr
 from vfilter.networks import L4, L8
 from vfilter.restorer import Restorer
 from vfilter.weights import load

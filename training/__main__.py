@@ -44,10 +44,9 @@ RECIPES = {
     "l8-h264": Recipe(
         network="l8",
         codec="h264",
-        qualities=(16, 42),
+        qualities=(20, 42),
         start="l8-jpeg",
-        balance=1.0,
-        steps=6000,
+        steps=10000,
         decay=0.5,
     ),
     "l8-mpeg": Recipe(
@@ -81,6 +80,35 @@ RECIPES = {
         rate=1e-3,
         decay=0.5,
     ),
+}
+
+RECIPES |= {
+    f"l8-q{quality}": Recipe(
+        network="l8", qualities=(quality, quality), start="l8-jpeg", balance=0.0, steps=5000
+    )
+    for quality in (10, 20)
+}
+RECIPES |= {
+    f"l4-q{quality}": Recipe(
+        network="l4",
+        qualities=(quality, quality),
+        start="l4-jpeg",
+        balance=0.0,
+        steps=8000,
+        rate=1e-3,
+    )
+    for quality in (10, 20)
+}
+RECIPES |= {
+    f"arcnn-q{quality}": Recipe(
+        network="arcnn",
+        qualities=(quality, quality),
+        balance=0.0,
+        steps=10000,
+        batch=4,
+        rate=1e-3,
+    )
+    for quality in (10, 20)
 }
 
 LONGEST = 64

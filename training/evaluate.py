@@ -8,7 +8,7 @@ import numpy as np
 
 from training.data import Luma, jpeg
 from vfilter.bitstream import Hints, scaled_luma_table
-from vfilter.compare.metrics import psnr, psnr_b, ssim_gaussian, ssim_uniform
+from vfilter.comparison.metrics import psnr, psnr_b, ssim_gaussian, ssim_uniform
 from vfilter.restorer import Restorer
 from vfilter.torch_module import TorchNetwork
 from vfilter.weights import OBJECTIVE, Model

@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 
 from training.data import Luma, decoded, encoded, gray_frame, read_luma
 from vfilter.bitstream import Hints
-from vfilter.compare.degrade import degrade
-from vfilter.compare.metrics import mse
+from vfilter.comparison.degrade import degrade
+from vfilter.comparison.metrics import mse
 from vfilter.encoders import choose_encoding
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from training.data import Luma
 from vfilter.bitstream import Hints
-from vfilter.compare.degrade import degrade
-from vfilter.compare.metrics import mse, ssim_gaussian
+from vfilter.comparison.degrade import degrade
+from vfilter.comparison.metrics import mse, ssim_gaussian
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of

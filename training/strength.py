@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg, read_luma
 from vfilter.bitstream import MACROBLOCK, QP_CODECS
-from vfilter.compare.metrics import mse
+from vfilter.comparison.metrics import mse
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of

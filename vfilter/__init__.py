@@ -16,7 +16,7 @@ from vfilter.errors import DeviceError, InputError, ModelError, OutputError, Vde
 
 if TYPE_CHECKING:
     from vfilter.bitstream import Hints
-    from vfilter.compare.runs import compare_video
+    from vfilter.comparison.runs import compare
     from vfilter.pipeline import Plan, Progress, Summary, restore_video
     from vfilter.restorer import Restorer
 
@@ -32,7 +32,7 @@ __all__ = [
     "Summary",
     "VdeblockError",
     "__version__",
-    "compare_video",
+    "compare",
     "restore_video",
 ]
 
@@ -44,7 +44,7 @@ _LATE = {
     "Progress": "vfilter.pipeline",
     "Restorer": "vfilter.restorer",
     "Summary": "vfilter.pipeline",
-    "compare_video": "vfilter.compare.runs",
+    "compare": "vfilter.comparison.runs",
     "restore_video": "vfilter.pipeline",
 }
 

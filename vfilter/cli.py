@@ -21,7 +21,7 @@ import typer
 from typer.core import TyperGroup
 
 from vfilter import __version__
-from vfilter.compare.command import compare_command
+from vfilter.comparison.command import compare_command
 from vfilter.errors import VdeblockError
 
 if TYPE_CHECKING:

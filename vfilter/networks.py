@@ -1,7 +1,8 @@
 """The networks of the paper as lists of layers: what each is, independent of what runs it.
 
 Svoboda, Hradis, Barina, Zemcik: "Compression Artifacts Removal Using Convolutional Neural
-Networks", WSCG 2016, tables 1 (L8) and 2 (L4).
+Networks", WSCG 2016, tables 1 (L8) and 2 (L4). Dong, Deng, Loy, Tang: "Compression Artifacts
+Reduction by a Deep Convolutional Network", ICCV 2015 (AR-CNN), the baseline of the former.
 """
 
 from __future__ import annotations
@@ -98,4 +99,14 @@ L8 = Network(
     ),
 )
 
-NETWORKS = {network.name: network for network in (L4, L8)}
+ARCNN = Network(
+    "arcnn",
+    (
+        Layer(kernel=9, channels=64),
+        Layer(kernel=7, channels=32),
+        Layer(kernel=1, channels=16),
+        Layer(kernel=5, channels=1),
+    ),
+)
+
+NETWORKS = {network.name: network for network in (L4, L8, ARCNN)}

@@ -74,6 +74,9 @@ HDR = (Type.MASTERING_DISPLAY_METADATA, Type.CONTENT_LIGHT_LEVEL)
 UNSPECIFIED = {"colorspace": 2, "color_primaries": 2, "color_trc": 2, "color_range": 0}
 """By FFmpeg's AVCOL_*_UNSPECIFIED."""
 
+MAX_PIXELS = 8192 * 8192
+"""Most pixels of a frame by default: memory for a larger one is not taken."""
+
 DEFAULT_SCORE = 5_000_000
 """Pixels that the default disposition is worth when FFmpeg chooses a video stream."""
 
@@ -90,6 +93,8 @@ class Source:
     start, duration: the range to read, in seconds from the beginning of the file.
     frames: the most frames to read.
     hints: whether the frames carry what the stream tells of their compression (`hints_of`).
+    strict: whether the first damaged packet or frame is an error.
+    max_pixels: most pixels of a frame; larger ones are not decoded.
     Raises InputError if the file can't be read or no frame of it decoded, and while iterating if
     reading fails; ArgumentError for a range that can hold no frame.
     """
@@ -102,15 +107,22 @@ class Source:
         duration: float | None = None,
         frames: int | None = None,
         hints: bool = True,
+        strict: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         _check_range(start, duration, frames)
+        if max_pixels < 1:
+            raise ArgumentError(f"max_pixels must be 1 or more, got {max_pixels}")
         self.name = str(path)
         self._standard = StandardInput() if self.name == STANDARD_STREAM else None
         self._reached = 0
-        self.container = open_input(path, self._standard)
+        self._strict = strict
+        self.container = open_input(path, self._standard, max_pixels=max_pixels)
         try:
             self.video = main_video(self.container, self.name)
             self._decoder = decoder_of(self.video)
+            _check_size(self._decoder, max_pixels, self.name)
+            options = {"max_pixels": str(max_pixels)}
             self._codec = lossy_codec(self.video) if hints else None
             # frame threads race where these decoders conceal damage: no two runs were alike
             concealing = QP_CODECS.get(self._decoder.name) == "mpeg4"
@@ -128,7 +140,8 @@ class Source:
             self._mark_fields: Callable[[VideoFrame], VideoFrame] | None = None
             self.retagged: dict[str, int] = {}
             if self._codec in QP_CODECS:
-                self._decoder.options = {"export_side_data": "venc_params"}
+                options["export_side_data"] = "venc_params"
+            self._decoder.options = options
             self._origin = self._earliest()
             self._start = _exact(start) if start else None
             self._end = None if duration is None else _exact(start or 0) + _exact(duration)
@@ -334,8 +347,8 @@ class Source:
                 if self.container.format.name in JOINABLE:
                     self._continue(packet)
                 yield packet
-        except av.FFmpegError:
-            self.damaged += 1
+        except av.FFmpegError as error:
+            self._count_damage(1, str(error))
         if self._standard is not None:
             self._standard.check()
         else:
@@ -358,11 +371,20 @@ class Source:
     def _decode(self, packet: Packet[Any]) -> list[VideoFrame]:
         try:
             frames: list[VideoFrame] = self._decoder.decode(packet)
-        except av.FFmpegError:
-            self.damaged += 1
+        except av.FFmpegError as error:
+            self._count_damage(1, str(error))
             return []
-        self.damaged += sum(frame.is_corrupt for frame in frames)
+        self._count_damage(sum(frame.is_corrupt for frame in frames), "a frame is incomplete")
         return frames
+
+    def _count_damage(self, count: int, what: str) -> None:
+        """Count damaged packets or frames. Raises InputError at the first one if strict."""
+        self.damaged += count
+        if count and self._strict:
+            raise InputError(
+                f"{self.name}: damaged at byte {self._reached} or before ({what}); "
+                "without --strict it is restored as far as it goes"
+            )
 
     def _marking(self, packet: bytes) -> Callable[[VideoFrame], VideoFrame]:
         """What marks frames as interlaced where the decoder doesn't, by the first video packet.
@@ -551,8 +573,12 @@ def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> Vid
     return changed
 
 
-def open_input(path: str | Path, standard: StandardInput | None = None) -> InputContainer:
+def open_input(
+    path: str | Path, standard: StandardInput | None = None, *, max_pixels: int = MAX_PIXELS
+) -> InputContainer:
     """Open a local file, or standard input for "-", read through `standard` if that is given.
+
+    max_pixels: most pixels of a frame that is decoded to find out what the file holds.
 
     Raises InputError if it can't be read or is no media file. Playlists can't reach further:
     only local files and pipes are opened.
@@ -566,6 +592,7 @@ def open_input(path: str | Path, standard: StandardInput | None = None) -> Input
             file,
             "r",
             metadata_errors="replace",
+            options={"max_pixels": str(max_pixels)},
             container_options={"protocol_whitelist": "file,pipe,fd"},
         )
     except (av.FFmpegError, OSError) as error:
@@ -590,6 +617,11 @@ def main_video(container: InputContainer, name: str) -> VideoStream:
     ]
     if not videos:
         kinds = sorted({s.type for s in container.streams})
+        if any(not is_picture(stream) for stream in container.streams.video):
+            raise InputError(
+                f"{name}: its video can't be decoded: the codec is unknown, the data is broken, "
+                "or the picture has no size or more pixels than --max-pixels allows"
+            )
         raise InputError(f"{name}: no video stream to restore (found: {', '.join(kinds)})")
 
     def score(stream: VideoStream) -> int:
@@ -597,6 +629,14 @@ def main_video(container: InputContainer, name: str) -> VideoStream:
         return stream.width * stream.height + DEFAULT_SCORE * default
 
     return max(videos, key=score)
+
+
+def _check_size(decoder: VideoCodecContext, max_pixels: int, name: str) -> None:
+    if decoder.width * decoder.height > max_pixels:
+        raise InputError(
+            f"{name}: {decoder.width}x{decoder.height} are more than {max_pixels} pixels a frame; "
+            "--max-pixels allows more"
+        )
 
 
 def decoder_of(video: VideoStream) -> VideoCodecContext:

@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.compare.ffmpeg import FFmpeg
-from vfilter.compare.metrics import (
+from vfilter.comparison.ffmpeg import FFmpeg
+from vfilter.comparison.metrics import (
     Plane,
     blocking_effect,
     flicker,

@@ -9,8 +9,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.compare.ffmpeg import FFmpeg
-from vfilter.compare.metrics import psnr
+from vfilter.comparison.ffmpeg import FFmpeg
+from vfilter.comparison.metrics import psnr
 from vfilter.errors import ArgumentError
 
 QPS = (*range(1, 25), 26, 28, 30, 32, 36, 40, 48, 56, 63)

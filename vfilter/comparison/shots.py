@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.compare.measure import Clip
+from vfilter.comparison.measure import Clip
 
 CROP = 96
 """Side of a crop in pixels; at most half of the frame's shorter side."""

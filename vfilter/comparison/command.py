@@ -83,12 +83,12 @@ def compare_command(
     }
     texts = [path for path in (as_json, as_csv) if path is not None]
     with _errors(debug=debug), _signals(piped=False):
-        from vfilter.compare.runs import compare_video
+        from vfilter.comparison.runs import compare
         from vfilter.pipeline import check_target
 
         for path in texts:
             check_target(input, path, overwrite=overwrite)
-        result = compare_video(input, **options, progress=None if quiet else _tell)
+        result = compare(input, **options, progress=None if quiet else _tell)
         for path in texts:
             _write(path, result.to_json() if path is as_json else result.to_csv())
         if not quiet:

@@ -1,7 +1,7 @@
-"""python -m vfilter.compare.table CLIP... --frames 25
+"""python -m vfilter.comparison.table CLIP... --frames 25
 
 The table of the README: what each filter gains at its best, over several clips and degradations.
-On a laptop: python -m vfilter.compare.table CLIP --frames 3 --model l4 --kinds mjpeg:10
+On a laptop: python -m vfilter.comparison.table CLIP --frames 3 --model l4 --kinds mjpeg:10
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from vfilter.compare.results import Comparison, Run, shown
+from vfilter.comparison.results import Comparison, Run, shown
 
 KINDS = "mjpeg:10,mjpeg:20,mjpeg:40,mpeg2:8,h264:32"
 
@@ -28,11 +28,11 @@ def rows(
     The PSNR of the degraded film in dB; gain in dB of ours and of each rival at its best, with its
     speed as a multiple of ours.
     """
-    from vfilter.compare.runs import compare_video
+    from vfilter.comparison.runs import compare
 
     for kind in kinds:
         results = [
-            compare_video(
+            compare(
                 clip, degrade=kind, models=[model], against=against, frames=frames, perceptual=False
             )
             for clip in clips

@@ -16,12 +16,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from vfilter.bitstream import QP_CODECS, Hints
-from vfilter.compare.degrade import degrade as write_degraded
-from vfilter.compare.degrade import parse_degradation
-from vfilter.compare.ffmpeg import Cost, FFmpeg
-from vfilter.compare.measure import Clip, measured, perceptual_scores
-from vfilter.compare.results import Comparison, Run
-from vfilter.compare.rivals import (
+from vfilter.comparison.degrade import degrade as write_degraded
+from vfilter.comparison.degrade import parse_degradation
+from vfilter.comparison.ffmpeg import Cost, FFmpeg
+from vfilter.comparison.measure import Clip, measured, perceptual_scores
+from vfilter.comparison.results import Comparison, Run
+from vfilter.comparison.rivals import (
     RIVALS,
     Trial,
     guessed,
@@ -30,7 +30,7 @@ from vfilter.compare.rivals import (
     sweep,
     table_qp,
 )
-from vfilter.compare.shots import Shots
+from vfilter.comparison.shots import Shots
 from vfilter.errors import ArgumentError, InputError
 from vfilter.luma import luma_depth, luma_plane
 from vfilter.restorer import Restorer
@@ -78,7 +78,7 @@ class Bench:
     shots: Shots
 
 
-def compare_video(
+def compare(
     input: str | Path,
     *,
     reference: str | Path | None = None,
@@ -98,7 +98,7 @@ def compare_video(
     """Restore `input` with our models and with filters of FFmpeg, and measure them all.
 
     reference: the pristine film, against which quality is measured.
-    degrade: "CODEC:SETTING", such as "mjpeg:20" (`vfilter.compare.degrade`): take `input` as
+    degrade: "CODEC:SETTING", such as "mjpeg:20" (`vfilter.comparison.degrade`): take `input` as
         pristine, compress it so, and restore that. Without either nothing is said of quality.
     against: names of filters; models: as `Restorer` takes them.
     ffmpeg: the binary that the filters run in, by default that of imageio-ffmpeg.
@@ -109,8 +109,8 @@ def compare_video(
     Raises InputError, ModelError, OutputError and DeviceError, and ArgumentError for arguments
     that make no sense.
     """
-    from vfilter.compare.report import write_report
-    from vfilter.compare.split import write_split
+    from vfilter.comparison.report import write_report
+    from vfilter.comparison.split import write_split
     from vfilter.pipeline import check_target
 
     _check_arguments(input, reference, degrade, models)

@@ -1,7 +1,7 @@
 """Comparison with the original and with other filters.
 
-from vfilter.compare import compare_video
-result = compare_video("pristine.mkv", degrade="mjpeg:20", against=["spp"], frames=50)
+from vfilter.comparison import compare
+result = compare("pristine.mkv", degrade="mjpeg:20", against=["spp"], frames=50)
 print(result.to_text())
 """
 
@@ -11,15 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vfilter.compare.results import Comparison, Run
-    from vfilter.compare.runs import compare_video
+    from vfilter.comparison.results import Comparison, Run
+    from vfilter.comparison.runs import compare
 
-__all__ = ["Comparison", "Run", "compare_video"]
+__all__ = ["Comparison", "Run", "compare"]
 
 _LATE = {
-    "Comparison": "vfilter.compare.results",
-    "Run": "vfilter.compare.results",
-    "compare_video": "vfilter.compare.runs",
+    "Comparison": "vfilter.comparison.results",
+    "Run": "vfilter.comparison.results",
+    "compare": "vfilter.comparison.runs",
 }
 
 

@@ -14,7 +14,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
-from vfilter.compare.shots import Place
+from vfilter.comparison.shots import Place
 from vfilter.luma import MATRIX_BT709, SD_HEIGHT
 from vfilter.source import Source
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from vfilter.compare.ffmpeg import Cost
-from vfilter.compare.rivals import Trial
+from vfilter.comparison.ffmpeg import Cost
+from vfilter.comparison.rivals import Trial
 
 TITLES = {
     "psnr": "PSNR dB",

@@ -14,10 +14,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.compare.metrics import psnr
-from vfilter.compare.pictures import Painter, read_frames
-from vfilter.compare.results import DIGITS, LESS_IS_BETTER, TITLES, Comparison, Run, label, shown
-from vfilter.compare.shots import REFERENCE, Place, Shots
+from vfilter.comparison.metrics import psnr
+from vfilter.comparison.pictures import Painter, read_frames
+from vfilter.comparison.results import DIGITS, LESS_IS_BETTER, TITLES, Comparison, Run, label, shown
+from vfilter.comparison.shots import REFERENCE, Place, Shots
 from vfilter.errors import OutputError
 from vfilter.sink import part_of
 
