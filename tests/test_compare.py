@@ -29,18 +29,10 @@ from vfilter.comparison.measure import Clip
 from vfilter.comparison.metrics import flicker
 from vfilter.comparison.report import verdict
 from vfilter.comparison.results import Comparison, Run, shown
-from vfilter.comparison.rivals import (
-    QPS,
-    RIVALS,
-    best_value,
-    guessed,
-    parse_rivals,
-    sample_of,
-    sweep,
-    table_qp,
-)
+from vfilter.comparison.rivals import QPS, RIVALS, guessed, parse_rivals, table_qp
 from vfilter.comparison.shots import SOURCE, Shots
 from vfilter.comparison.split import halves
+from vfilter.comparison.sweep import best_value, sample_of, sweep
 from vfilter.comparison.table import cells
 from vfilter.errors import ArgumentError, InputError, OutputError
 
@@ -342,7 +334,7 @@ def test_the_command_tells_bad_input_in_one_line(
 def test_sweep_finds_the_measured_best_of_spp(pristine: Path) -> None:
     clean = np.stack([f.to_ndarray()[:HEIGHT] for f in pictures(2)])
     damaged = FFmpeg().filtered(clean, "noise=alls=12")
-    best, tried = sweep(FFmpeg(), "spp", damaged, clean)
+    best, tried = sweep("spp", damaged, clean, FFmpeg().filtered)
     assert set(best) == set(RIVALS["spp"].groups)
     assert max(tried, key=lambda trial: trial.psnr).chain in best.values()
 

@@ -215,16 +215,21 @@ def test_the_name_comes_when_the_file_is_complete(camera: Path, tmp_path: Path) 
     assert names(tmp_path) == {"in.avi", "out.mp4"}
 
 
-def test_interruption_while_the_encoder_is_flushed_leaves_nothing(
-    camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("resume", [True, False])
+def test_interruption_at_the_last_moment_leaves_no_output(
+    resume: bool, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(self: Path, target: Path) -> None:
-        raise KeyboardInterrupt
+    replace = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if target.name == "out.mp4":
+            raise KeyboardInterrupt
+        return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        restore_video(camera, tmp_path / "out.mp4", strength=0)
-    assert names(tmp_path) == {"in.avi"}
+        restore_video(camera, tmp_path / "out.mp4", strength=0, resume=resume)
+    assert names(tmp_path) == {"in.avi"} | ({"out.mp4.vdeblock"} if resume else set())
 
 
 @pytest.mark.parametrize("name", ["a:b.avi", "-v.avi", "%03d.avi", "ä ö\nü.avi", "pipe:.avi"])

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
-from training.data import Luma, jpeg, load_folder, luma_of_rgb, random_crop
+from training.__main__ import main
+from training.data import Luma, jpeg, luma_of_rgb, random_crop
 from training.evaluate import evaluate, psnr_gain
 from training.export import commit, export, measure
-from training.loop import Pictures, Recipe, Run, sample_batch, table_scale, train
+from training.log import Log, read_rows
+from training.loop import Run, train
+from training.recipes import Recipe
+from training.samples import Pictures, sample_batch, table_scale
 from training.video import film
 from vfilter.comparison.metrics import psnr
-from vfilter.networks import L4, L8
+from vfilter.networks import L4
 from vfilter.restorer import Restorer
 from vfilter.weights import load
+
+ROOT = Path(__file__).resolve().parent.parent
 
 TINY = Recipe(network="l4", qualities=(10, 60), fine=0.3, steps=3, crop=32, batch=2, warmup=2)
 
@@ -81,6 +92,150 @@ def test_checkpoint_of_another_network(planes: list[Luma], tmp_path: Path) -> No
     Run(TINY).save(tmp_path / "tiny.pt")
     with pytest.raises(ValueError, match=r"tiny\.pt holds l4, not l8"):
         Run(replace(TINY, network="l8")).load(tmp_path / "tiny.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "direct"}, r"tiny\.pt holds residual, not direct: name another folder"),
+        ({"optimizer": "sgd"}, r"tiny\.pt holds adamw, not sgd: name another folder"),
+    ],
+)
+def test_checkpoint_of_another_run(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    Run(TINY).save(tmp_path / "tiny.pt")
+    with pytest.raises(ValueError, match=message):
+        Run(replace(TINY, **change)).load(tmp_path / "tiny.pt")
+
+
+def test_checkpoint_without_what_recipes_have_learnt_since(
+    planes: list[Luma], tmp_path: Path
+) -> None:
+    run = Run(TINY)
+    run.advance(Pictures(planes))
+    run.save(tmp_path / "tiny.pt")
+    state = torch.load(tmp_path / "tiny.pt", weights_only=True)
+    for name in ("objective", "initialization", "optimizer", "halving", "last", "momentum", "ema"):
+        del state["recipe"][name]
+    torch.save(state, tmp_path / "old.pt")
+    resumed = Run(TINY)
+    resumed.load(tmp_path / "old.pt")
+    assert_same_state(resumed, run)
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 200_000], ids=["empty", "beginning", "truncated"])
+def test_damaged_checkpoint(kept: int, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    Run(TINY).save(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"tiny\.pt is damaged or no checkpoint: remove it"):
+        Run(TINY).load(path)
+
+
+def test_start_that_is_not_there(planes: list[Luma], tmp_path: Path) -> None:
+    recipe = replace(TINY, start="other")
+    with pytest.raises(FileNotFoundError, match=r"no .*other\.pt to begin with: train other first"):
+        train(recipe, Pictures(planes), planes[:1], tmp_path / "tiny.pt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_full_disk_keeps_the_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    run = Run(TINY)
+    run.save(path)
+    before = path.read_bytes()
+    run.advance(Pictures(planes))
+    path.with_suffix(".tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"step 1 can't be written to .*tiny\.pt \(No space left"):
+        run.save(path)
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["tiny.pt"]
+    run.save(path)
+    assert torch.load(path, weights_only=True)["step"] == 1
+
+
+def test_stopped_run_goes_on(planes: list[Luma], tmp_path: Path) -> None:
+    whole = train(TINY, Pictures(planes), planes[:1], tmp_path / "whole.pt")
+    asked = iter([False, True])
+    path = tmp_path / "tiny.pt"
+    stopped = train(TINY, Pictures(planes), planes[:1], path, stopped=lambda: next(asked))
+    assert stopped.step == 1
+    resumed = train(TINY, Pictures(planes), planes[:1], path)
+    assert_same_state(resumed, whole)
+
+
+def test_interruption_writes_the_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
+    for number, plane in enumerate(planes):
+        Image.fromarray(np.kron(plane, np.ones((2, 2), np.uint8))).save(tmp_path / f"{number}.png")
+    folder = tmp_path / "checkpoints"
+    options = ["--data", tmp_path, "--checkpoints", folder, "--crop", "32", "--tensorboard", folder]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training", "train", "l4-jpeg", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "step 50/17000" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    step = torch.load(folder / "l4-jpeg.pt", weights_only=True)["step"]
+    assert step >= 50 and f"stopped at step {step}: the same command goes on" in errors
+
+
+def test_log_drops_what_a_resumed_run_repeats(tmp_path: Path) -> None:
+    log = Log(tmp_path / "log.csv")
+    for step in (1, 2, 3):
+        log.row(step, {"loss": step / 2})
+    log.row(2, {"loss": 7, "gain": 1})
+    assert read_rows(tmp_path / "log.csv") == [
+        {"step": "1", "loss": "0.5", "gain": ""},
+        {"step": "2", "loss": "7", "gain": "1"},
+    ]
+
+
+def test_events_for_tensorboard(planes: list[Luma], tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(TINY, Pictures(planes), planes[:1], tmp_path / "tiny.pt", tensorboard=tmp_path / "events")
+    events = accumulator.EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    (gain,) = events.Scalars("gain_q10")
+    assert gain.step == 3
+    assert gain.value == pytest.approx(float(read_rows(tmp_path / "tiny.csv")[0]["gain_q10"]))
+
+
+def test_loss_that_is_not_finite(planes: list[Luma], tmp_path: Path) -> None:
+    recipe = replace(TINY, optimizer="sgd", rate=1e30, clip=1e30, steps=20)
+    with pytest.raises(ValueError, match=r"the loss is (nan|inf) at step \d+: choose a lower rate"):
+        train(recipe, Pictures(planes), planes[:1], tmp_path / "tiny.pt")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["l9-jpeg"], "unknown model 'l9-jpeg': name one of l8-jpeg"),
+        (["l4-jpeg", "--recipe", "mine"], "recipe must be ours or paper, got 'mine'"),
+        (["l4-jpeg", "--objective", "ssim"], "objective must be one of residual, direct, edge"),
+        (["l4-jpeg"], "smaller than a crop of 96x96: remove it, or train with smaller crops"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    arguments: list[str],
+    message: str,
+    planes: list[Luma],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.fromarray(planes[0]).save(tmp_path / "a.png")
+    command = ["training", "train", *arguments, "--data", tmp_path, "--checkpoints", tmp_path]
+    monkeypatch.setattr(sys, "argv", [str(argument) for argument in command])
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:
@@ -167,11 +322,6 @@ def test_crops_lie_within_the_plane(planes: list[Luma]) -> None:
         assert crop.shape == (48, 48) and crop.flags.c_contiguous
 
 
-def test_folder_without_images(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no images in .*: name a folder that holds some"):
-        load_folder(tmp_path / "absent")
-
-
 def test_gain_is_what_the_shipped_code_path_gives(planes: list[Luma], tmp_path: Path) -> None:
     run = Run(TINY)
     for _ in range(2):
@@ -232,9 +382,3 @@ def test_table_of_models_leaves_the_text_around_it(planes: list[Luma], tmp_path:
     after = (tmp_path / "README.md").read_text()
     assert after.startswith("# Mine\n\n<!-- table of models -->\n| model |")
     assert after.endswith("|\n<!-- end of table -->\n\nThe end.\n") and "old" not in after
-
-
-def test_networks_of_the_recipes_are_known() -> None:
-    from training.__main__ import RECIPES
-
-    assert {recipe.network for recipe in RECIPES.values()} <= {L4.name, L8.name}

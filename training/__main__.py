@@ -1,23 +1,30 @@
 """python -m training train l8-jpeg --data DIR && python -m training export l8-jpeg --data DIR
 
-A run of seconds that shows the loop at work:
-python -m training train l4-jpeg --data DIR --steps 100 --checkpoints /tmp
+A run of a minute that shows the loop at work:
+python -m training demo --data DIR
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from training.bench import bench, print_table
-from training.data import halved, load_folder, read_luma
-from training.export import SETS, Results, export, measure, measure_clips
-from training.loop import Pictures, Recipe, train
+from training.data import halved, load_folder, read_luma, subset, training_images
+from training.experiments import COMMANDS
+from training.export import Results, datasets, export, measure, measure_clips
+from training.loop import train
+from training.processes import processes
+from training.recipes import RECIPES, Initialization, Objective, Recipe, paper
 from training.reencode import CLIPS, cost_table
+from training.samples import Pictures
 from training.sources import SOURCES, checking_clips, gains
 from training.strength import (
     FITTED,
@@ -27,106 +34,30 @@ from training.strength import (
     read_clip,
     training_clips,
 )
+from vfilter.errors import VdeblockError
 from vfilter.weights import Model
-
-RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=11500),
-    "l4-jpeg": Recipe(
-        network="l4",
-        qualities=(10, 60),
-        fine=0.1,
-        slope=2.0,
-        balance=0.0,
-        steps=17000,
-        batch=4,
-        rate=1e-3,
-    ),
-    "l8-h264": Recipe(
-        network="l8",
-        codec="h264",
-        qualities=(20, 42),
-        start="l8-jpeg",
-        steps=10000,
-        decay=0.5,
-    ),
-    "l8-mpeg": Recipe(
-        network="l8",
-        codec="mpeg",
-        qualities=(2, 31),
-        start="l8-jpeg",
-        balance=1.0,
-        steps=5000,
-        decay=0.5,
-    ),
-    "l4-h264": Recipe(
-        network="l4",
-        codec="h264",
-        qualities=(16, 42),
-        start="l4-jpeg",
-        balance=1.0,
-        steps=3500,
-        batch=4,
-        rate=1e-3,
-        decay=0.5,
-    ),
-    "l4-mpeg": Recipe(
-        network="l4",
-        codec="mpeg",
-        qualities=(2, 31),
-        start="l4-jpeg",
-        balance=1.0,
-        steps=3500,
-        batch=4,
-        rate=1e-3,
-        decay=0.5,
-    ),
-}
-
-RECIPES |= {
-    f"l8-q{quality}": Recipe(
-        network="l8", qualities=(quality, quality), start="l8-jpeg", balance=0.0, steps=5000
-    )
-    for quality in (10, 20)
-}
-RECIPES |= {
-    f"l4-q{quality}": Recipe(
-        network="l4",
-        qualities=(quality, quality),
-        start="l4-jpeg",
-        balance=0.0,
-        steps=8000,
-        rate=1e-3,
-    )
-    for quality in (10, 20)
-}
-RECIPES |= {
-    f"arcnn-q{quality}": Recipe(
-        network="arcnn",
-        qualities=(quality, quality),
-        balance=0.0,
-        steps=10000,
-        batch=4,
-        rate=1e-3,
-    )
-    for quality in (10, 20)
-}
 
 LONGEST = 64
 """Frames of a clip that training sees."""
 
 CHECKPOINTS = Path("training/checkpoints")
+EVENTS = Path("build/tensorboard")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 Name = Annotated[str, typer.Argument(help="One of " + ", ".join(RECIPES) + ".")]
 Checkpoints = Annotated[Path, typer.Option(help="Folder of the checkpoints.")]
 Data = Annotated[
-    Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
+    Path,
+    typer.Option(
+        envvar="VDEBLOCK_DATA",
+        help="Folder with BSDS500/ and LIVE1/; to train, any folder of images.",
+    ),
 ]
 
 
 @app.callback()
-def main() -> None:
+def quiet() -> None:
     """Train, evaluate and export the networks."""
     os.environ.setdefault("SVT_LOG", "1")  # errors only
 
@@ -137,17 +68,83 @@ def train_command(
     data: Data,
     steps: Annotated[int | None, typer.Option(help="Steps instead of the recipe's.")] = None,
     checkpoints: Checkpoints = CHECKPOINTS,
+    recipe: Annotated[str, typer.Option(help="ours, or the paper's: paper.")] = "ours",
+    objective: Annotated[str, typer.Option(help="residual, direct or edge.")] = "residual",
+    initialization: Annotated[str, typer.Option(help="symmetric or plain.")] = "symmetric",
+    images: Annotated[int | None, typer.Option(help="Images to train on, if not all.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
     bfloat16: Annotated[bool, typer.Option(help="Autocast, for processors that have it.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder of TensorBoard's events.")
+    ] = EVENTS,
 ) -> None:
-    """Train one model, or go on with its checkpoint."""
-    recipe = RECIPES[name]
-    if steps is not None:
-        recipe = replace(recipe, steps=steps)
-    planes = load_folder(data / "BSDS500/train") + load_folder(data / "BSDS500/test")
-    clips = [read_luma(path, LONGEST) for path in training_clips(data / "clips")]
-    validation = load_folder(data / "BSDS500/val")[::10]
-    pictures = Pictures(planes, clips if recipe.codec != "jpeg" else ())
-    train(recipe, pictures, validation, checkpoints / f"{name}.pt", bfloat16=bfloat16)
+    """Train one model, or go on with its checkpoint; Ctrl-C writes it and leaves."""
+    chosen = choose(name, recipe, objective, initialization, steps, crop)
+    planes, validation = training_images(data, smallest=chosen.crop)
+    if images is not None:
+        planes = subset(planes, images)
+    clips = training_clips(data / "clips") if chosen.codec != "jpeg" else []
+    pictures = Pictures(planes, [read_luma(path, LONGEST) for path in clips])
+    with processes() as place:
+        run = train(
+            chosen,
+            pictures,
+            validation,
+            checkpoints / f"{name}.pt",
+            bfloat16=bfloat16,
+            tensorboard=tensorboard / name if tensorboard and place.first else None,
+            place=place,
+            stopped=stop_flag() if place.ranks == 1 else lambda: False,
+        )
+    if run.step < chosen.steps:
+        print(f"stopped at step {run.step}: the same command goes on", file=sys.stderr)
+        raise SystemExit(130)
+
+
+def choose(
+    name: str,
+    recipe: str,
+    objective: str,
+    initialization: str,
+    steps: int | None,
+    crop: int | None,
+) -> Recipe:
+    """The recipe of model `name`, varied.
+
+    Raises ValueError if there is no such model, recipe or variation.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"unknown model {name!r}: name one of {', '.join(RECIPES)}")
+    if recipe not in ("ours", "paper"):
+        raise ValueError(f"recipe must be ours or paper, got {recipe!r}")
+    chosen = RECIPES[name]
+    if (objective, initialization) != ("residual", "symmetric"):
+        chosen = replace(
+            chosen,
+            objective=cast(Objective, objective),
+            initialization=cast(Initialization, initialization),
+            start=None,
+        )
+    if recipe == "paper":
+        chosen = paper(chosen)
+    return replace(
+        chosen,
+        steps=chosen.steps if steps is None else steps,
+        crop=chosen.crop if crop is None else crop,
+    )
+
+
+def stop_flag() -> Callable[[], bool]:
+    """Whether Ctrl-C or a request to end has come; a second one ends at once."""
+    stopped: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return lambda: bool(stopped)
 
 
 @app.command("export")
@@ -163,13 +160,11 @@ def export_command(
     def results(model: Model) -> Results:
         if model.codec != "jpeg":
             return measure_clips(model, checking_clips(data / "clips"), frames)
-        sets = {
-            dataset: (load_folder(data / folder), qualities)
-            for dataset, (folder, qualities) in SETS.items()
-        }
-        return measure(model, sets)
+        return measure(model, datasets(data, model))
 
     def strength(model: Model) -> dict[str, Curve]:
+        if model.quality[0] == model.quality[1]:
+            return {}
         clips = [read_clip(path) for path in training_clips(data / "clips")]
         stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
         curves = {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
@@ -211,5 +206,18 @@ def bench_command() -> None:
     print_table(bench())
 
 
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command line; what is wrong with the input is told in one line."""
+    try:
+        app()
+    except (OSError, ValueError, VdeblockError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -28,19 +28,62 @@ def luma_of_rgb(rgb: NDArray[np.uint8]) -> Luma:
     return np.asarray(np.rint(16 + rgb @ weights), dtype=np.uint8)
 
 
-def load_folder(folder: Path) -> list[Luma]:
+def load_folder(folder: Path, *, smallest: int = 1) -> list[Luma]:
     """Luma planes of all images in `folder`, in the order of their names.
 
-    Raises FileNotFoundError if there is no such folder or no image in it.
+    smallest: least side in pixels that all of them must have.
+    Raises FileNotFoundError if there is no such folder or no image in it, ValueError if an image
+    is broken or too small.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: name one that holds images")
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise FileNotFoundError(f"no images in {folder}: name a folder that holds some")
-    planes = []
-    for path in paths:
+    return [_load(path, smallest) for path in paths]
+
+
+def _load(path: Path, smallest: int) -> Luma:
+    try:
         with Image.open(path) as image:
-            planes.append(luma_of_rgb(np.asarray(image.convert("RGB"))))
-    return planes
+            plane = luma_of_rgb(np.asarray(image.convert("RGB")))
+    except (OSError, ValueError, SyntaxError) as error:  # as Pillow's decoders tell it
+        raise ValueError(f"{path} can't be read as an image ({error}): remove it") from error
+    height, width = plane.shape
+    if min(height, width) < smallest:
+        raise ValueError(
+            f"{path} is {width}x{height} pixels, smaller than a crop of {smallest}x{smallest}: "
+            "remove it, or train with smaller crops"
+        )
+    return plane
+
+
+def training_images(data: Path, *, smallest: int = 1) -> tuple[list[Luma], list[Luma]]:
+    """Luma planes to train on and to watch the training by.
+
+    data: with BSDS500/, its train and test, 400 images in all, and every tenth of its val (paper,
+        section 4); any other folder of images, all but every tenth, and these.
+    smallest: least side in pixels of the images to train on.
+    Raises FileNotFoundError and ValueError as `load_folder`.
+    """
+    protocol = data / "BSDS500"
+    if protocol.is_dir():
+        parts = [load_folder(protocol / part, smallest=smallest) for part in ("train", "test")]
+        return parts[0] + parts[1], load_folder(protocol / "val")[::10]
+    planes = load_folder(data, smallest=smallest)
+    if len(planes) == 1:
+        raise ValueError(f"{data} holds one image: training needs another to be watched by")
+    return [plane for i, plane in enumerate(planes) if i % 10], planes[::10]
+
+
+def subset(planes: Sequence[Luma], size: int) -> list[Luma]:
+    """`size` of `planes`, always the same ones; smaller subsets lie in the larger ones.
+
+    Raises ValueError if there are not so many.
+    """
+    if not 1 <= size <= len(planes):
+        raise ValueError(f"a subset of {len(planes)} images has 1 to {len(planes)}, got {size}")
+    return [planes[i] for i in np.random.default_rng(0).permutation(len(planes))[:size]]
 
 
 def jpeg(plane: Luma, quality: int) -> Luma:

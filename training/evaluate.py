@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from training.data import Luma, jpeg
+from training.recipes import Objective
 from vfilter.bitstream import Hints, scaled_luma_table
 from vfilter.comparison.metrics import psnr, psnr_b, ssim_gaussian, ssim_uniform
 from vfilter.restorer import Restorer
 from vfilter.torch_module import TorchNetwork
-from vfilter.weights import OBJECTIVE, Model
 
 METRICS: dict[str, Callable[[Luma, Luma], float]] = {
     "psnr": psnr,
@@ -52,16 +53,21 @@ def evaluate(
     return kinds
 
 
-def psnr_gain(module: TorchNetwork, pairs: Sequence[Pair]) -> float:
+def psnr_gain(
+    module: TorchNetwork, pairs: Sequence[Pair], objective: Objective = "residual"
+) -> float:
     """IPSNR (paper, section 4): mean gain in PSNR over `pairs`, in dB, in fp32."""
-    model = Model(
-        name=module.network.name,
-        network=module.network,
-        weights={name: value.cpu().numpy() for name, value in module.state_dict().items()},
-        objective=OBJECTIVE,
-        codec="unknown",
-        quality=(0, 0),
-    )
-    with Restorer(model, device="cpu", precision="fp32") as restore:
-        gains = [psnr(restore.luma(bad), good) - psnr(bad, good) for bad, good in pairs]
-    return float(np.mean(gains))
+    restored = ((restore(module, bad, objective), bad, good) for bad, good in pairs)
+    return float(np.mean([psnr(new, good) - psnr(bad, good) for new, bad, good in restored]))
+
+
+@torch.inference_mode()
+def restore(module: TorchNetwork, plane: Luma, objective: Objective = "residual") -> Luma:
+    """`plane`, (H, W) uint8, restored by a network of any objective, whole, at strength 1."""
+    radius = module.network.radius
+    codes = torch.from_numpy(plane.copy()).to(next(module.parameters()).device).float()[None, None]
+    extended = torch.nn.functional.pad(codes, (radius,) * 4, mode="replicate") / 255 - 0.5
+    output = module(extended.contiguous(memory_format=torch.channels_last))
+    base = codes if objective == "residual" else 127.5
+    restored = (base + 255 * output).round_().clamp_(0, 255)
+    return np.asarray(restored[0, 0].cpu().numpy(), dtype=np.uint8)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from safetensors.numpy import save
 
-from training.data import Luma
+from training.data import Luma, load_folder
 from training.evaluate import evaluate
-from training.loop import EMA, FINEST, Recipe
+from training.paper import PAPER, Scores
+from training.recipes import FINEST, Recipe
 from training.sources import SOURCES, gains
 from training.strength import Curve
 from training.video import FRAMES, PRESETS, WINDOW
@@ -50,18 +51,6 @@ CODECS = {"jpeg": (), "h264": ("h264",), "mpeg": ("mpeg4", "mpeg2video")}
 VERSION = "1"
 """Of the exported weights; counts up when a shipped name gets weights of another recipe."""
 
-PAPER = {
-    "LIVE1": {
-        "10": {"L4": "29.08 / 28.71 / .824"},
-        "20": {"L4": "31.42 / 30.83 / .890", "L8": "31.51 / 30.92 / .891"},
-    },
-    "BSDS500 val": {
-        "10": {"L4": "28.75 / 28.29 / .800"},
-        "20": {"L4": "30.90 / 30.13 / .871", "L8": "30.99 / 30.19 / .872"},
-    },
-}
-"""PSNR / PSNR-B / SSIM 8x8 of the paper's tables 3 and 4, of networks for that quality alone."""
-
 TABLE = re.compile(r"(<!-- table of models -->\n).*(<!-- end of table -->)", re.DOTALL)
 """What `refresh_table` writes between in `models/README.md`."""
 
@@ -88,11 +77,22 @@ per octave of quality, 20 % above, and weighted them by their table scale to the
 }
 """What a run did that its recipe doesn't say."""
 
+ORIGIN = dict.fromkeys(
+    ("l4", "l8"),
+    """
+Svoboda, Hradis, Barina and Zemcik, "Compression Artifacts Removal Using
+Convolutional Neural Networks" (WSCG 2016)""",
+) | {
+    "arcnn": """
+Dong, Deng, Loy and Tang, "Compression Artifacts Reduction by a Deep
+Convolutional Network" (ICCV 2015)"""
+}
+"""Whose a network is."""
+
 CARD = """# {name}
 
-The network {network} of Svoboda, Hradis, Barina and Zemcik, "Compression Artifacts Removal Using
-Convolutional Neural Networks" (WSCG 2016), trained to predict what {damage} took from a
-luma plane. It is blind: one set of weights for all qualities, without being told which.
+The network {network} of {origin}, trained to predict what {damage} took from a
+luma plane. {blind}
 
 | | |
 |---|---|
@@ -136,11 +136,15 @@ PHOTOS = "BSDS500 train and test, 400 photos, their luma (limited-range BT.601)"
 
 SYMMETRIC = "Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001"
 
+BLIND = "It is blind: one set of weights for all qualities, without being told which."
+
+TITLES_OF_NETWORKS = {"l4": "L4", "l8": "L8", "arcnn": "AR-CNN"}
+
 JPEG_COLUMNS = """
 Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
 where the stream tells its quantization table: the residual is scaled by the strength fitted for
-that quality, and the result projected onto what the table leaves possible. The paper's columns
-are of networks trained for that quality alone, without SSIM Gaussian.
+that quality, and the result projected onto what the table leaves possible. The paper's column
+is of the same network trained for that quality alone, without SSIM Gaussian.
 """.strip()
 
 VIDEO_COLUMNS = """
@@ -222,6 +226,18 @@ def commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
+def datasets(data: Path, model: Model) -> dict[str, tuple[list[Luma], tuple[int, ...]]]:
+    """Originals of `SETS` under `data` and the qualities that `model` is measured at.
+
+    Those are its own one, if it is for one alone.
+    """
+    low, high = model.quality
+    return {
+        dataset: (load_folder(data / folder), qualities if low < high else (low,))
+        for dataset, (folder, qualities) in SETS.items()
+    }
+
+
 def measure(model: Model, sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]]]) -> Results:
     """Rounded scores by data set, quality, kind (`evaluate`) and metric.
 
@@ -269,13 +285,13 @@ def card(model: Model) -> str:
     describe = _jpeg_fields if recipe.codec == "jpeg" else _video_fields
     fields = asdict(recipe) | {
         "name": model.name,
-        "network": model.network.name.upper(),
+        "network": TITLES_OF_NETWORKS[model.network.name],
+        "origin": ORIGIN[model.network.name].strip(),
         "layers": len(model.network.layers),
         "parameters": model.network.parameters,
         "flop": model.network.flop_per_pixel,
         "field": 2 * model.network.radius + 1,
         "initialization": SYMMETRIC if recipe.start is None else f"the weights of {recipe.start}",
-        "ema": EMA,
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],
         "gigapixels": training["step"] * recipe.batch * recipe.crop**2 / 1e9,
@@ -289,18 +305,23 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
     """What the card of a network for JPEG says."""
     low, high = recipe.qualities
     fine = f"; {recipe.fine:.0%} of the crops {high + 1} to {FINEST}" if recipe.fine > 0 else ""
+    compression = f"quality q {low} to {high}, density as q^-{recipe.slope:g}{fine}"
+    one = f"quality {low}"
     return {
-        "damage": "JPEG compression",
+        "damage": f"JPEG of {one}" if low == high else "JPEG compression",
+        "blind": f"It is for {one} alone: others serve better at the rest."
+        if low == high
+        else BLIND,
         "alone": ": what it does to the artifacts of other codecs is not measured",
         "images": PHOTOS,
         "kinds": "photos",
-        "compression": f"grayscale JPEG, quality q {low} to {high}, "
-        f"density as q^-{recipe.slope:g}{fine}",
+        "compression": f"grayscale JPEG, {one if low == high else compression}",
         "coarseness": "table scale",
         "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
         "columns": JPEG_COLUMNS,
         "tables": "\n".join(
-            _numbers(dataset, rows) for dataset, rows in model.metrics["results"].items()
+            _numbers(dataset, rows, TITLES_OF_NETWORKS[model.network.name])
+            for dataset, rows in model.metrics["results"].items()
         ),
     }
 
@@ -316,6 +337,7 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         compression = f"half each, quantiser scale {low} to {high}, evenly in its logarithm"
     return {
         "damage": damage,
+        "blind": BLIND,
         "alone": ", by FFmpeg's encoders",
         "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
         f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; and as many windows of clips",
@@ -348,23 +370,31 @@ def video_table(model: Model) -> str:
     return "\n".join([*lines, ""])
 
 
-def _numbers(dataset: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def _numbers(
+    dataset: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], network: str
+) -> str:
     """The table of one data set."""
     lines = [
-        f"| {dataset} | distorted | restored | gain | with hints | paper's L4 | paper's L8 |",
-        "|---|---|---|---|---|---|---|",
+        f"| {dataset} | distorted | restored | gain | with hints | paper's {network} |",
+        "|---|---|---|---|---|---|",
     ]
+    paper = PAPER.get(dataset, {}).get(network, {})
     for quality, row in rows.items():
-        paper = PAPER.get(dataset, {}).get(quality, {})
         gain = row["restored"]["psnr"] - row["distorted"]["psnr"]
         hinted = (
             f"{row['hinted']['psnr'] - row['distorted']['psnr']:+.2f}" if "hinted" in row else ""
         )
+        theirs = paper.get(int(quality))
         lines.append(
             f"| Q{quality} | {_cell(row['distorted'])} | {_cell(row['restored'])} | {gain:+.2f} "
-            f"| {hinted} | {paper.get('L4', '')} | {paper.get('L8', '')} |"
+            f"| {hinted} | {_paper_cell(theirs) if theirs else ''} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _paper_cell(scores: Scores) -> str:
+    psnr, psnr_b, ssim = scores
+    return f"{psnr:.2f} / {psnr_b:.2f} / {f'{ssim:.3f}'.lstrip('0')}"
 
 
 def _cell(row: Mapping[str, float]) -> str:
@@ -407,9 +437,11 @@ def _table(models: Sequence[Model], columns: Mapping[str, Sequence[str]], letter
         gains = [model.gain.get(name, {}).get(int(p)) for name, ps in columns.items() for p in ps]
         cells = [
             f"[{model.name}]({model.name}/README.md)",
-            model.network.name.upper(),
+            TITLES_OF_NETWORKS[model.network.name],
             f"{model.network.parameters:,}",
-            f"{model.codec.upper()} {low} to {high}",
+            f"{model.codec.upper()} {low} to {high}"
+            if low < high
+            else f"{model.codec.upper()} {low}",
             *("" if gain is None else f"{gain:+.2f}" for gain in gains),
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
+
+from vfilter.luma import luma_depth
 
 # ITU-T T.81, table K.1 (luminance), in raster order
 STANDARD_LUMA_TABLE = (
@@ -62,6 +66,54 @@ class Hints:
     def jpeg_quality(self) -> int | None:
         """The nearest IJG quality of a JPEG frame, 1 to 100."""
         return None if self.luma_table is None else nearest_quality(self.luma_table)
+
+
+def hints_of(frame: VideoFrame) -> Hints:
+    """What the stream told about the compression of a frame that a Source gave."""
+    return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
+
+
+def own_quantizers(hints: Hints) -> NDArray[np.float32]:
+    """The quantizers of `hints` on the scale of their codec, of MPEG-1, 2 and 4 that of qscale.
+
+    Raises ValueError if they tell none.
+    """
+    if hints.qp is None or hints.codec is None:
+        raise ValueError(f"hints without quantizers: {hints}")
+    doubled = QP_CODECS.get(hints.codec) in ("mpeg4", "mpeg2video")
+    return hints.qp / np.float32(2 if doubled else 1)
+
+
+def add_quantizers(frame: VideoFrame, last: VideoFrame | None) -> None:
+    """Add to the hints of `frame` the quantizers that its decoder exported.
+
+    A frame that comes when the file has ended is without them: those of the `last` one serve.
+    """
+    hints = hints_of(frame)
+    if hints.codec not in QP_CODECS:
+        return
+    side_data: Any = frame.side_data
+    told = side_data.get("VIDEO_ENC_PARAMS")
+    if told is not None and hints.codec == "vp9":
+        frame.opaque = replace(hints, qp=np.array([[told.qp]], dtype=np.float32))
+    elif told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
+        depth = luma_depth(frame) if hints.codec == "h264" else 8
+        qp = _quantizers(told, frame.width) - 6 * (depth - 8)  # QP' of H.264, 7.4.2.1.1
+        frame.opaque = replace(hints, qp=qp)
+    elif last is not None:
+        frame.opaque = replace(hints, qp=hints_of(last).qp)
+
+
+def _quantizers(told: Any, width: int) -> NDArray[np.float32]:
+    """The quantizers of the macroblocks, (rows, columns), of a frame `width` pixels wide.
+
+    Interlaced H.264 and MPEG-2 code an even number of rows, where PyAV's own map wants those of
+    the picture (and takes a hundred times longer).
+    """
+    columns = -(-width // MACROBLOCK)
+    blocks = map(told.block_params, range(told.nb_blocks // columns * columns))
+    codes = [told.qp + block.delta_qp for block in blocks]
+    return np.array(codes, dtype=np.float32).reshape(-1, columns)
 
 
 def jpeg_hints(jpeg: bytes) -> Hints:

@@ -10,22 +10,30 @@ import os
 import re
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from vfilter import __version__
 from vfilter.comparison.command import compare_command
+from vfilter.console import (
+    ProgressKind,
+    clock,
+    count_of,
+    file_as_json,
+    plan_as_json,
+    print_plan,
+    print_summary,
+    showing,
+    summary_as_json,
+)
 from vfilter.errors import VdeblockError
-
-if TYPE_CHECKING:
-    from vfilter.pipeline import Plan, Progress, Summary
+from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
 RESTORE = "restore"
 EPILOG = (
@@ -39,17 +47,6 @@ EPILOG = (
 USAGE_ERROR: Any = typer.BadParameter.mro()[2]
 """ClickException, which Typer has under different names in different versions."""
 
-STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
-"""Signals that stop a run in order; not all systems have all of them."""
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal that stops the run; number: which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.number = number
-
 
 class Precision(StrEnum):
     """What the network computes in."""
@@ -58,14 +55,6 @@ class Precision(StrEnum):
     fp32 = "fp32"
     bf16 = "bf16"
     fp16 = "fp16"
-
-
-class ProgressKind(StrEnum):
-    """How progress is shown on stderr."""
-
-    bar = "bar"
-    json = "json"
-    none = "none"
 
 
 class CommandOrFiles(TyperGroup):
@@ -170,10 +159,21 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 @app.command(RESTORE, epilog=EPILOG, hidden=True)
 def restore_command(
-    input: Annotated[str, typer.Argument(metavar="INPUT", help="Video file, - for stdin.")],
-    output: Annotated[
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT OUTPUT",
+            help="Video file or folder of them, and the file or folder to write. "
+            "- is stdin, or y4m on stdout.",
+        ),
+    ],
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write here what each of several inputs becomes."),
+    ] = None,
+    ending: Annotated[
         str | None,
-        typer.Argument(metavar="OUTPUT", help="File to write, - for y4m on stdout."),
+        typer.Option(metavar="EXT", help="Container of the files of a folder, if not their own."),
     ] = None,
     model: Annotated[
         str,
@@ -236,6 +236,26 @@ def restore_command(
     frames: Annotated[
         int | None, typer.Option("--frames", "-frames", min=1, help="Most frames to take.")
     ] = None,
+    segment: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Length of what is encoded by itself, to resume at."),
+    ] = 10.0,
+    resume: Annotated[
+        bool | None,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on with an unfinished run without asking, or keep nothing to go on with.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first damage of the input.")
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="Most pixels of a frame that is decoded.")
+    ] = 8192 * 8192,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the output back before it gets its name.")
+    ] = False,
     allow_loss: Annotated[
         bool, typer.Option("--allow-loss", help="Go on without streams the output can't hold.")
     ] = False,
@@ -262,57 +282,179 @@ def restore_command(
     ] = False,
 ) -> None:
     """Restore the luma of a video that compression has spoiled; keep everything else."""
-    if output is None and preview is None:
-        raise typer.BadParameter("OUTPUT is missing (or --preview PNG)")
     if preview is not None and dry_run:
         raise typer.BadParameter("--preview writes a picture and --dry-run nothing; choose one")
     if lossless and crf is not None:
         raise typer.BadParameter("--crf and --lossless exclude each other; leave one out")
-    encoding: dict[str, Any] = {
+    arguments: dict[str, Any] = {
+        "model": model,
+        "strength": strength,
+        "device": device,
+        "precision": precision.value,
+        "project": project,
         "codec": codec,
         "crf": crf,
         "preset": preset,
         "encoder_options": _pairs(encoder_option or []),
         "pix_fmt": pix_fmt,
         "lossless": lossless,
+        "start": start,
+        "duration": duration,
+        "frames": frames,
+        "hints": hints,
     }
-    restoring: dict[str, Any] = {
-        "model": model,
-        "strength": strength,
-        "device": device,
-        "precision": precision.value,
-        "project": project,
+    means: dict[str, Any] = {
+        "segment": segment,
+        "strict": strict,
+        "max_pixels": max_pixels,
+        "verify": verify,
+        "allow_loss": allow_loss,
+        "overwrite": overwrite,
     }
-    with _errors(debug=debug), _signals(piped=output == "-"):
+    kind = ProgressKind.none if quiet else progress
+    with _errors(debug=debug):
         if preview is not None:
-            _preview(input, preview, start, hints, overwrite, restoring)
+            _preview(_only(paths), preview, arguments, overwrite=overwrite)
             return
-        assert output is not None
-        span: dict[str, Any] = {"start": start, "duration": duration, "frames": frames}
-        span["hints"] = hints
-        allowed: dict[str, Any] = {"overwrite": overwrite, "allow_loss": allow_loss}
-        if dry_run:
-            _dry_run(input, output, span, restoring, encoding, **allowed)
-            return
-        from vfilter.pipeline import restore_video
+        folder = _folder(paths, output_dir)
+        if folder is None:
+            pairs = [(paths[0], paths[1])]
+        else:
+            from vfilter.folders import pairs_of
 
-        kind = ProgressKind.none if quiet else progress
-        as_json = kind == ProgressKind.json
-        with _progress(kind) as show:
+            inputs = paths if output_dir is not None else paths[:1]
+            found = pairs_of([Path(path) for path in inputs], folder, ending)
+            pairs = [(str(path), str(target)) for path, target in found]
+        if dry_run:
+            for pair in pairs:
+                _dry_run(*pair, arguments, allow_loss=allow_loss, overwrite=overwrite)
+            return
+        with heeding_signals(piped=pairs[0][1] == "-") as interruption:
+            if folder is None:
+                _restore(*pairs[0], arguments, means, resume, kind, interruption, quiet=quiet)
+            else:
+                _restore_all(pairs, arguments, means, resume, kind, interruption, quiet=quiet)
+
+
+def _only(paths: list[str]) -> str:
+    """The one input of a preview."""
+    if len(paths) != 1:
+        raise typer.BadParameter("--preview takes one INPUT and no OUTPUT")
+    return paths[0]
+
+
+def _folder(paths: list[str], output_dir: Path | None) -> Path | None:
+    """The folder that the outputs go to, None if it is one file into one file."""
+    if output_dir is not None:
+        return output_dir
+    if len(paths) == 1:
+        raise typer.BadParameter("OUTPUT is missing (or --preview PNG)")
+    if len(paths) > 2:
+        raise typer.BadParameter("several inputs need --output-dir DIR")
+    return Path(paths[1]) if Path(paths[0]).is_dir() else None
+
+
+def _restore(
+    input: str,
+    output: str,
+    arguments: Mapping[str, Any],
+    means: Mapping[str, Any],
+    resume: bool | None,
+    kind: ProgressKind,
+    interruption: Interruption,
+    *,
+    quiet: bool,
+) -> bool:
+    """Restore one file, and tell about it. Returns whether it was finished already."""
+    from vfilter.job import is_finished, job_of
+    from vfilter.pipeline import Progress, restore_video
+
+    there = "-" not in (input, output) and Path(output).is_file() and Path(input).is_file()
+    if resume and there and is_finished(Path(output), Path(input), job_of(input, arguments)):
+        if not quiet:
+            _say(f"{output}: finished already")
+        return True
+    if resume is None and output != "-":
+        _ask(Path(output))
+    as_json = kind == ProgressKind.json
+    with showing(kind) as show:
+
+        def step(progress: Progress) -> None:
+            if show is not None:
+                show(progress)
+            interruption.between_frames()
+
+        try:
             summary = restore_video(
                 input,
                 output,
-                **restoring,
-                **encoding,
-                **span,
-                **allowed,
-                progress=show,
-                on_plan=None if quiet else _plan_as_json if as_json else _print_plan,
+                **arguments,
+                **means,
+                resume=resume is not False,
+                progress=step,
+                on_plan=None if quiet else plan_as_json if as_json else print_plan,
             )
-        if as_json:
-            _summary_as_json(output, summary)
+        finally:
+            interruption.at_once()
+    if as_json:
+        summary_as_json(output, summary)
+    elif not quiet:
+        print_summary(output, summary)
+    return False
+
+
+def _ask(output: Path) -> None:
+    """On a terminal, ask whether to go on with an unfinished run; discard it if not."""
+    from vfilter.segments import discard, is_unfinished
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty() and is_unfinished(output)):
+        return
+    if not typer.confirm(f"{output}: go on with the unfinished run?", default=True, err=True):
+        discard(output)
+
+
+def _restore_all(
+    pairs: list[tuple[str, str]],
+    arguments: Mapping[str, Any],
+    means: Mapping[str, Any],
+    resume: bool | None,
+    kind: ProgressKind,
+    interruption: Interruption,
+    *,
+    quiet: bool,
+) -> None:
+    """Restore many files, the finished ones left out, and tell in the end what failed."""
+    from vfilter.folders import make_folder
+
+    failed: list[VdeblockError] = []
+    skipped = 0
+    for number, (input, output) in enumerate(pairs, 1):
+        if kind == ProgressKind.json:
+            file_as_json(input, output, number, len(pairs))
         elif not quiet:
-            _print_summary(output, summary)
+            print(f"[{number}/{len(pairs)}] {input}", file=sys.stderr, flush=True)
+        try:
+            make_folder(Path(output).parent)
+            skipped += _restore(
+                input,
+                output,
+                arguments,
+                means,
+                resume is not False,
+                kind,
+                interruption,
+                quiet=quiet,
+            )
+        except VdeblockError as error:
+            _say(str(error))
+            failed.append(error)
+    done = len(pairs) - skipped - len(failed)
+    if not quiet:
+        _say(f"{count_of(done, 'file')} restored, {skipped} finished already, {len(failed)} failed")
+    for failure in failed:
+        _say(f"failed: {failure}")
+    if failed:
+        raise typer.Exit(failed[0].exit_code)
 
 
 @app.command("models")
@@ -422,7 +564,7 @@ def _errors(*, debug: bool) -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
-        _fail(_stopped_by(number), 128 + number)
+        _fail(told(number), 128 + number)
     except BrokenPipeError:
         with suppress(OSError):  # else Python fails when it flushes what nobody takes
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -447,71 +589,34 @@ def _say(message: str) -> None:
     print("vdeblock: " + " ".join(message.split()), file=sys.stderr, flush=True)
 
 
-def _stopped_by(number: int) -> str:
-    return "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+RESTORING = ("model", "strength", "device", "precision", "project")
+SPAN = ("start", "duration", "frames", "hints")
+"""The arguments that a Restorer takes, and a Source."""
 
 
-@contextmanager
-def _signals(*, piped: bool) -> Iterator[None]:
-    """Make the signals that stop a run raise `Stopped`, once, so that no temporary file is left.
-
-    piped: whether the output is a pipe. Then nothing is to be tidied, and the run may be stuck in
-    writing, where nothing can be raised: it ends at once.
-    """
-
-    def stop(number: int, _: object) -> None:
-        for known in before:
-            signal.signal(known, signal.SIG_IGN)
-        if piped:
-            _say(_stopped_by(number))
-            os._exit(128 + number)
-        raise Stopped(number)
-
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        numbers = [getattr(signal, name) for name in STOPPING if hasattr(signal, name)]
-        heeded = (n for n in numbers if signal.getsignal(n) is not signal.SIG_IGN)  # not in nohup
-        before |= {number: signal.signal(number, stop) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _preview(
-    input: str,
-    picture: Path,
-    start: float | None,
-    hints: bool,
-    overwrite: bool,
-    restoring: dict[str, Any],
-) -> None:
+def _preview(input: str, picture: Path, arguments: Mapping[str, Any], *, overwrite: bool) -> None:
     from vfilter.preview import write_preview
     from vfilter.restorer import Restorer
 
-    with Restorer(**restoring) as restore:
+    start, hints = arguments["start"], arguments["hints"]
+    with Restorer(**{key: arguments[key] for key in RESTORING}) as restore:
         write_preview(input, picture, restore, start=start, hints=hints, overwrite=overwrite)
 
 
 def _dry_run(
-    input: str,
-    output: str,
-    span: dict[str, Any],
-    restoring: dict[str, Any],
-    encoding: dict[str, Any],
-    *,
-    overwrite: bool,
-    allow_loss: bool,
+    input: str, output: str, arguments: Mapping[str, Any], *, overwrite: bool, allow_loss: bool
 ) -> None:
     from vfilter.pipeline import check_target, mean_strength, plan_video, trial, with_means
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
     check_target(input, output, overwrite=overwrite)
+    restoring = {key: arguments[key] for key in RESTORING}
+    span = {key: arguments[key] for key in SPAN}
+    encoding = {k: v for k, v in arguments.items() if k not in restoring and k not in span}
     with Restorer(**restoring) as restore, Source(input, **span) as source:
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
-        _print_plan(plan, to=sys.stdout)
+        print_plan(plan, to=sys.stdout)
         seconds = trial(restore, source.first)
         frames = source.frame_count
         hints = hints_of(source.first)
@@ -529,7 +634,7 @@ def _dry_run(
         print("interlaced: each field is restored by itself")
     print(f"engine: {plan.engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
-    print(f", {frames} frames, {_clock(frames * seconds)}" if frames else "")
+    print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
     if plan.lost and not allow_loss:
         print("would stop: streams would be lost; --allow-loss goes on without them")
 
@@ -554,165 +659,6 @@ def _known(hints: Any) -> str:
     if hints.codec is not None:
         return f"a careful one: {hints.codec} tells no quality"
     return "the source tells no compression"
-
-
-def _print_plan(plan: Plan, to: Any = None) -> None:
-    """Tell what happens to each stream: all with `to`, else only what is not a plain copy."""
-    encoding = plan.encoding
-    stream = sys.stderr if to is None else to
-    if to is not None:
-        options = " ".join(f"{k}={v}" for k, v in encoding.options.items())
-        print(
-            f"stream {plan.video}: restored, encoded by {encoding.name} as {encoding.pix_fmt}"
-            + (f" ({options})" if options else ""),
-            file=stream,
-        )
-    for note in (*encoding.notes, *plan.notes):
-        print(note, file=stream)
-    for other in plan.streams:
-        if to is None and (other.action in ("copy", "attach") or not other.reason):
-            continue
-        done = {"copy": "copied", "attach": "kept as attachment", "drop": "left out"}
-        action = done.get(other.action, f"converted to {other.encoder}")
-        reason = f": {other.reason}" if other.reason else ""
-        print(f"stream {other.index}: {other.kind} {other.codec} {action}{reason}", file=stream)
-
-
-def _plan_as_json(plan: Plan) -> None:
-    """The plan, before anything is written."""
-    encoding = plan.encoding
-    keys = ("kind", "codec", "action", "encoder", "reason")
-    others = [
-        {"index": other.index} | {key: getattr(other, key) or None for key in keys}
-        for other in plan.streams
-    ]
-    _print_json(
-        "plan",
-        video=plan.video,
-        container=plan.muxer,
-        encoder=encoding.codec,
-        pixel_format=encoding.pix_fmt,
-        encoder_options=dict(encoding.options),
-        model=plan.model,
-        engine=plan.engine,
-        streams=others,
-        lost=[other.index for other in plan.lost],
-        notes=[*encoding.notes, *plan.notes],
-    )
-
-
-def _print_summary(output: str, summary: Summary) -> None:
-    fps = summary.frames / summary.seconds if summary.seconds else 0
-    parts = [f"{_count(summary.frames, 'frame')} in {_clock(summary.seconds)} ({fps:.1f} frames/s)"]
-    if summary.jpeg_quality is not None:
-        parts.append("JPEG quality " + _from_to(*summary.jpeg_quality))
-    if summary.quantizer is not None:
-        parts.append("mean quantizer " + _from_to(*(round(q, 1) for q in summary.quantizer)))
-    parts.append(f"mean strength {summary.strength:.2f}")
-    damages = (summary.damaged, "damaged packet or frame", "damaged packets or frames")
-    for count, *what in (damages, (summary.repaired, "timestamp repaired", "timestamps repaired")):
-        if count:
-            parts.append(_count(count, *what))
-    if summary.resized:
-        parts.append(f"{_count(summary.resized, 'frame')} scaled to the first one's size")
-    if summary.moved:
-        parts.append(f"{_count(summary.moved, 'frame')} at another time, as {output} counts frames")
-    print(f"{output}: {', '.join(parts)}", file=sys.stderr)
-    for name, count in summary.retagged.items():
-        print(
-            f"{name} changes: {_count(count, 'frame')} of {summary.frames} not as the first one, "
-            "whose tag the output has",
-            file=sys.stderr,
-        )
-
-
-def _count(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
-def _from_to(lowest: float, highest: float) -> str:
-    return f"{lowest:g}" if lowest == highest else f"{lowest:g} to {highest:g}"
-
-
-def _summary_as_json(output: str, summary: Summary) -> None:
-    """What the run did, when the output has its name."""
-    quantizer = summary.quantizer
-    _print_json(
-        "summary",
-        output=output,
-        frames=summary.frames,
-        seconds=round(summary.seconds, 3),
-        lost=[other.index for other in summary.plan.lost],
-        damaged=summary.damaged,
-        repaired=summary.repaired,
-        resized=summary.resized,
-        moved=summary.moved,
-        retagged=dict(summary.retagged),
-        jpeg_quality=summary.jpeg_quality,
-        quantizer=None if quantizer is None else [round(q, 2) for q in quantizer],
-        strength=round(summary.strength, 3),
-    )
-
-
-@contextmanager
-def _progress(kind: ProgressKind) -> Iterator[Callable[[Progress], None] | None]:
-    """The function that shows progress on stderr, None to show none."""
-    if kind == ProgressKind.json:
-        yield _progress_as_json
-    elif kind == ProgressKind.bar and sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        columns = (BarColumn(), TextColumn("{task.description}"))
-        with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None)
-
-            def show(progress: Progress) -> None:
-                bar.update(
-                    task,
-                    total=progress.total,
-                    completed=progress.frames,
-                    description=_progress_text(progress),
-                )
-
-            yield show
-    else:
-        yield None
-
-
-def _progress_text(progress: Progress) -> str:
-    total = "" if progress.total is None else f"/{progress.total}"
-    eta = "" if progress.eta is None else f"  ETA {_clock(progress.eta)}"
-    return (
-        f"frame {progress.frames}{total}  {progress.fps:.1f} frames/s  {progress.speed:.2f}x{eta}"
-    )
-
-
-def _progress_as_json(progress: Progress) -> None:
-    eta = progress.eta
-    _print_json(
-        "progress",
-        frame=progress.frames,
-        total=progress.total,
-        fps=round(progress.fps, 2),
-        speed=round(progress.speed, 3),
-        elapsed=round(progress.seconds, 2),
-        eta=None if eta is None else round(eta, 1),
-    )
-
-
-def _print_json(kind: str, **facts: Any) -> None:
-    """One object as a line on stderr."""
-    print(json.dumps({"type": kind, **facts}), file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    """Seconds as 0:00:00, or with a decimal below a minute."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 if __name__ == "__main__":

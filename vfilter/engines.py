@@ -1,97 +1,120 @@
-"""What runs a network on batches of luma: PyTorch, on CUDA or on the processor."""
+"""What runs a network on tiles of luma: which engine, on which device, in which precision.
+
+PyTorch runs on CUDA. On the processor a trial of half a megapixel tells which engine is fastest;
+its outcome is kept in the cache folder and holds until the processor or a version changes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import ctypes
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vfilter.errors import DeviceError
 from vfilter.networks import Network
-from vfilter.torch_module import TorchNetwork
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ENGINES = ("openvino", "torch")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
-TILES = {"cpu": 192, "cuda": 512}
-"""Largest side of a tile in pixels by type of device.
+WAYS = {"openvino": ("openvino throughput", "openvino latency"), "torch": ("torch",)}
+"""What an engine's trial compares on the processor (`vfilter.openvino_engine.HINTS`)."""
 
-cpu: L4 and L8 in fp32 at 640x480 take 1.2 times less processor time in tiles of 128 to 256 than
-as a whole frame, less gain below 128 for the halo (measured, 2 cores with AVX-512).
-cuda: not measured; it bounds memory.
-"""
+TRIAL_PIXELS = 8 * 128**2
+TRIAL_ROUNDS = 3
+"""Pixels of a run, and most runs of each way, in a trial."""
 
-BATCH_PIXELS = {"cpu": 192**2, "cuda": 1 << 20}
-"""Output pixels of a batch by type of device: what bounds the memory of the activations.
+HOPELESS = 1.5
+"""Times the fastest way's duration that end another way's trial."""
 
-cpu: batches of several tiles are slower than single ones (measured as above).
-cuda: L8 in fp16 holds about 0.5 kB a pixel, so 0.5 GB.
-"""
+Weights = Mapping[str, NDArray[np.float32]]
 
 
-class TorchEngine:
+class Engine(Protocol):
     """A network with weights on a device in a precision.
 
-    tile: side of a tile in pixels that suits the device; batch_pixels: output pixels at a time.
+    radius: pixels that a residual loses on each side; tile: largest side of a tile in pixels that
+    suits the device; multiple: what both sides of a tile must divide by.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        weights: Mapping[str, NDArray[np.float32]],
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-    ) -> None:
-        """weights: named and shaped as in `network.shapes`.
-
-        Raises DeviceError if the device or the precision isn't there.
-        """
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
-        self.radius = network.radius
-        self.tile = TILES[self.device.type]
-        self.batch_pixels = BATCH_PIXELS[self.device.type]
-        module = TorchNetwork(network)
-        module.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
-        module = module.to(self.device, self.precision)
-        # PyTorch's stub of Module.to lacks memory_format.
-        self._module = module.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    device: str
+    precision: str
+    radius: int
+    tile: int
+    multiple: int
 
     @property
     def description(self) -> str:
         """What runs where and in which precision, for people."""
-        name = next(name for name, dtype in PRECISIONS.items() if dtype == self.precision)
-        return f"PyTorch on {self.device}, {name}"
 
-    def __call__(self, luma: Tensor) -> Tensor:
-        """The residual to add to `luma`.
+    def __call__(self, tiles: Iterable[Any]) -> Iterator[Any]:
+        """The residuals to add to `tiles`, in their order.
 
-        luma: (N, 1, H, W) float, code / full scale - 0.5; H and W above twice the radius.
-        Returns (N, 1, H - 2r, W - 2r) float32 on the same scale, on the engine's device.
+        tiles: (H, W) float32, code / full scale - 0.5, all of one size, twice the radius and a
+            positive multiple of `multiple`; arrays on the processor, tensors on CUDA.
+        Yields (H - 2r, W - 2r) float32 of the same type, valid until the next is asked for.
         """
-        with torch.inference_mode():
-            batch = luma.to(self.device, self.precision, memory_format=torch.channels_last)
-            residual: Tensor = self._module(batch)
-            return residual.float()
 
 
-def choose_device(device: str) -> torch.device:
+def choose(engine: str, device: str, precision: str) -> tuple[tuple[str, ...], str, str]:
+    """The ways to try (keys of what `make` makes), the device, and the precision.
+
+    engine: "auto", "openvino" or "torch"; device and precision: as `choose_device` and
+    `choose_precision` take them.
+    Raises DeviceError if one of them isn't there, ValueError if a name is another.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise ValueError(f"engine must be auto, {', '.join(ENGINES)}, got {engine!r}")
+    if engine != "auto" and not installed(engine):
+        raise DeviceError(
+            f"engine {engine} is not installed: pip install vdeblock[openvino] or use auto"
+        )
+    device = "cpu" if engine == "openvino" and device == "auto" else choose_device(device)
+    if device != "cpu" and engine == "openvino":
+        raise DeviceError(f"engine openvino has no device {device}: use cpu, or engine torch")
+    precision = choose_precision(precision, device)
+    if device != "cpu":
+        return WAYS["torch"], device, precision
+    engines = [engine] if engine != "auto" else filter(installed, ENGINES)
+    return tuple(way for name in engines for way in WAYS[name]), device, precision
+
+
+def installed(engine: str) -> bool:
+    """Whether the package of an engine is there."""
+    return find_spec(engine) is not None
+
+
+def choose_device(device: str) -> str:
     """The device of a name: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
 
+    Imports PyTorch only where there is a driver of CUDA, or CUDA is asked for.
     Raises DeviceError if it isn't there, ValueError if the name is another.
     """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":
-        return torch.device("cpu")
+    if device == "cpu" or (device == "auto" and not has_cuda_driver()):
+        return "cpu"
     kind, _, number = device.partition(":")
-    if kind != "cuda" or (":" in device and not number.isdecimal()):
+    if device != "auto" and (kind != "cuda" or (":" in device and not number.isdecimal())):
         raise ValueError(f"device must be auto, cpu, cuda or cuda:N, got {device!r}")
-    if not torch.cuda.is_available():
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if available else "cpu"
+    if not available:
         raise DeviceError(
             f"device {device} is not available: PyTorch {torch.__version__} finds no CUDA GPU "
             "here; use cpu, or install a CUDA build of PyTorch and the driver"
@@ -99,33 +122,143 @@ def choose_device(device: str) -> torch.device:
     count = torch.cuda.device_count()
     if number and int(number) >= count:
         raise DeviceError(f"device {device} is not available: use cuda:0 to cuda:{count - 1}")
-    return torch.device(device)
+    return device
 
 
-def choose_precision(precision: str, device: torch.device) -> torch.dtype:
+def has_cuda_driver() -> bool:
+    """Whether the system has NVIDIA's driver library."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def choose_precision(precision: str, device: str) -> str:
     """The precision of a name: "auto", "fp32", "bf16" or "fp16".
 
     "auto" is fp16 on CUDA; on the processor bf16 if it computes in that natively, else fp32.
     Raises DeviceError if `device` doesn't have it, ValueError if the name is another.
     """
-    if precision == "auto" and device.type == "cuda":
-        return torch.float16
     if precision == "auto":
-        return torch.bfloat16 if _processor_has_bfloat16() else torch.float32
+        return native_precision() if device == "cpu" else "fp16"
     if precision not in PRECISIONS:
-        raise ValueError(f"precision must be auto, fp32, bf16 or fp16, got {precision!r}")
-    if precision == "fp16" and device.type == "cpu":
+        raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got {precision!r}")
+    if precision == "fp16" and device == "cpu":
         raise DeviceError("precision fp16 needs CUDA: use fp32 or bf16 on the processor")
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise DeviceError(f"device {device} has no bf16: use fp16 or fp32")
-    return PRECISIONS[precision]
+    if precision == "bf16" and device != "cpu":
+        import torch
+
+        if not torch.cuda.is_bf16_supported():
+            raise DeviceError(f"device {device} has no bf16: use fp16 or fp32")
+    return precision
 
 
-def _processor_has_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16 products (AVX-512 BF16 or AMX).
+def native_precision() -> str:
+    """The precision "bf16" where the processor computes in it natively, else "fp32"."""
+    if installed("openvino"):
+        from vfilter import openvino_engine
 
-    oneDNN also emulates bfloat16, four times slower than fp32, and calls that supported. A
-    PyTorch too old to tell counts as none.
-    """
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        return openvino_engine.native_precision()
+    from vfilter import torch_engine
+
+    return torch_engine.native_precision()
+
+
+def make(
+    network: Network, weights: Weights, *, ways: tuple[str, ...], device: str, precision: str
+) -> Engine:
+    """The engine of the fastest of `ways`; see `choose`."""
+    way = ways[0] if len(ways) == 1 else fastest(network, ways, precision)
+    return _make(way, network, weights, device, precision)
+
+
+def _make(way: str, network: Network, weights: Weights, device: str, precision: str) -> Engine:
+    if way == "torch":
+        from vfilter.torch_engine import TorchEngine
+
+        return TorchEngine(network, weights, device=device, precision=precision)
+    from vfilter.openvino_engine import OpenVinoEngine
+
+    hint = way.split()[1].upper()
+    return OpenVinoEngine(network, weights, precision=precision, hint=hint)
+
+
+@cache
+def fastest(network: Network, ways: tuple[str, ...], precision: str) -> str:
+    """The fastest of `ways` on this processor: as remembered, else by a trial, then remembered."""
+    circumstances = (*ways, network.name, precision, *_platform())
+    digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()
+    path = cache_folder() / f"fastest-{network.name}-{precision}-{digest[:16]}.txt"
+    with suppress(OSError, UnicodeDecodeError):
+        way = path.read_text(encoding="utf-8").partition("\n")[0]
+        if way in ways:
+            return way
+    seconds = trial(network, ways, precision)
+    way = min(seconds, key=lambda name: seconds[name])
+    table = "".join(f"{name}: {1e9 * seconds[name]:.0f} ns a pixel\n" for name in ways)
+    with suppress(OSError):
+        _write(path, f"{way}\n{table}" + "\n".join(circumstances) + "\n")
+    return way
+
+
+def trial(network: Network, ways: tuple[str, ...], precision: str) -> dict[str, float]:
+    """Seconds a pixel that each of `ways` takes on the processor: the best of interleaved runs."""
+    rng = np.random.default_rng(0)
+    weights = {
+        name: rng.normal(0, 0.01, shape).astype(np.float32)
+        for name, shape in network.shapes.items()
+    }
+    engines = {way: _make(way, network, weights, "cpu", precision) for way in ways}
+    for engine in engines.values():
+        _seconds_a_pixel(engine, tiles=1)  # warms up
+    times = dict.fromkeys(ways, np.inf)
+    for _ in range(TRIAL_ROUNDS):
+        hopeful = [way for way in ways if not times[way] > HOPELESS * min(times.values())]
+        for way in hopeful:
+            tiles = TRIAL_PIXELS // engines[way].tile ** 2
+            times[way] = min(times[way], _seconds_a_pixel(engines[way], tiles))
+    return times
+
+
+def _seconds_a_pixel(engine: Engine, tiles: int) -> float:
+    """How long `engine` takes for so many tiles of noise, by pixels of residual."""
+    side = engine.tile + 2 * engine.radius
+    noise = np.random.default_rng(0).random((side, side), np.float32)
+    began = time.perf_counter()
+    deque(engine([noise] * tiles), maxlen=0)
+    return (time.perf_counter() - began) / (tiles * engine.tile**2)
+
+
+def cache_folder() -> Path:
+    """Where outcomes of trials are kept: that of the platform, which need not be there."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", home / "AppData/Local")
+    elif sys.platform == "darwin":
+        base = home / "Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+    return Path(base) / "vdeblock"
+
+
+def _platform() -> tuple[str, ...]:
+    """What a trial's outcome depends on besides the network."""
+    packages = (f"{name} {version(name)}" for name in ENGINES if installed(name))
+    return (_processor(), f"{os.cpu_count()} cores", *packages)
+
+
+def _processor() -> str:
+    if installed("openvino"):
+        import openvino
+
+        return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+    return platform.processor() or platform.machine()
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file at once, so that no other run reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="utf-8", delete=False) as file:
+        file.write(text)
+    Path(file.name).replace(path)

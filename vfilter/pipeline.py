@@ -5,21 +5,34 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from vfilter.bitstream import Hints
-from vfilter.encoders import Encoding, choose_encoding
+from vfilter.encoders import Y4M, Encoding, choose_encoding
 from vfilter.errors import ArgumentError, OutputError
+from vfilter.job import job_of, mark, weights_digest
+from vfilter.overlap import ahead, behind
 from vfilter.restorer import Restorer
+from vfilter.segments import Segments, discard
 from vfilter.sink import Sink, muxer_of, untold
-from vfilter.source import STANDARD_STREAM, Source, hints_of, own_quantizers, pts_of
+from vfilter.source import MAX_PIXELS, STANDARD_STREAM, Source, hints_of, own_quantizers, pts_of
 from vfilter.streams import StreamPlan, chroma_location, plan_streams
+from vfilter.verify import Record
+
+SEGMENT = 10.0
+"""Seconds of a segment by default: what a run that is cut short has to do again at most. Each
+begins with a key frame, which encoders make every 10 s by themselves (x264: 250 frames)."""
+
+WAITING = 4
+"""Frames and packets that are read ahead of the restoration, and that wait to be written."""
 
 Number = TypeVar("Number", int, float)
 
@@ -71,6 +84,15 @@ class Plan:
     piped: bool = False
 
     @property
+    def resumable(self) -> bool:
+        """Whether segments can be kept: of frames encoded to bytes that are packets' alone.
+
+        Alpha is beside VP9's bytes; y4m's frames are not encoded.
+        """
+        alpha = self.encoding.codec == "libvpx-vp9" and self.encoding.pix_fmt.startswith("yuva")
+        return not (self.piped or self.muxer == Y4M or alpha)
+
+    @property
     def lost(self) -> list[StreamPlan]:
         """The streams that the output can't hold; a pipe is chosen for the frames alone."""
         if self.piped:
@@ -90,6 +112,8 @@ class Summary:
     jpeg_quality: lowest and highest nearest IJG quality of a frame, None if none told it.
     quantizer: lowest and highest mean quantizer of a frame on its codec's own scale, or None.
     strength: mean factor of the change.
+    reused: segments that an unfinished run had left.
+    verified: what was found to be right when the output was read back; empty if it wasn't read.
     """
 
     plan: Plan
@@ -103,6 +127,8 @@ class Summary:
     jpeg_quality: tuple[int, int] | None = None
     quantizer: tuple[float, float] | None = None
     strength: float = 1.0
+    reused: int = 0
+    verified: str = ""
 
 
 class Tally:
@@ -160,6 +186,11 @@ def restore_video(
     start: float | None = None,
     duration: float | None = None,
     frames: int | None = None,
+    segment: float = SEGMENT,
+    resume: bool = True,
+    strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    verify: bool = False,
     allow_loss: bool = False,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -174,69 +205,114 @@ def restore_video(
     start, duration: the range to restore, in seconds; frames: the most frames.
     codec, crf, preset, encoder_options, pix_fmt, lossless: how to encode; by default nearly
         transparent, with an encoder that keeps size, subsampling and depth.
+    segment: seconds of the parts that are encoded by themselves and kept in a folder beside the
+        output until it is complete; resume: whether to keep such parts, and to go on with those
+        of an unfinished run of the same job.
+    strict: whether damage of the input is an error; max_pixels: most pixels of a frame.
+    verify: whether to read the output back before it gets its name.
     allow_loss: go on without the streams that the output can't hold; a pipe ("-") takes the
         frames alone and needs no leave.
     progress: called after each frame; on_plan: called once, before anything is written.
     Raises InputError, ModelError, OutputError and DeviceError (see `vfilter.errors`), and
     ValueError for an argument out of range.
     """
+    if not segment > 0:
+        raise ArgumentError(f"segment must be more than 0 seconds, got {segment}")
     check_target(input, output, overwrite=overwrite)
-    with (
-        Restorer(
-            model, device=device, precision=precision, strength=strength, project=project
-        ) as restore,
-        Source(input, start=start, duration=duration, frames=frames, hints=hints) as source,
-    ):
-        plan = plan_video(
-            source,
-            output,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            encoder_options=encoder_options,
-            pix_fmt=pix_fmt,
-            lossless=lossless,
-        )
-        plan = with_means(plan, restore, source, output)
+    restoring: dict[str, Any] = {
+        "model": model,
+        "device": device,
+        "precision": precision,
+        "strength": strength,
+        "project": project,
+    }
+    encoding: dict[str, Any] = {
+        "codec": codec,
+        "crf": crf,
+        "preset": preset,
+        "encoder_options": encoder_options,
+        "pix_fmt": pix_fmt,
+        "lossless": lossless,
+    }
+    span: dict[str, Any] = {"start": start, "duration": duration, "frames": frames, "hints": hints}
+    with ExitStack() as stack:
+        restore = stack.enter_context(Restorer(**restoring))
+        source = stack.enter_context(Source(input, **span, strict=strict, max_pixels=max_pixels))
+        plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         if on_plan is not None:
             on_plan(plan)
         if plan.lost and not allow_loss:
             raise OutputError(f"{output}: {lost_text(plan)}; --allow-loss goes on without")
-        began = time.perf_counter()
-        count = 0
-        tally = Tally()
-        total = source.frame_count
-        with Sink(output, source, plan.encoding, plan.streams) as sink:
-            for item in source:
-                if isinstance(item, Packet):
-                    sink.copy(item)
-                    continue
-                told = hints_of(item)
-                sink.write(restore(item, hints=told))
-                tally.add(told, mean_strength(restore, told))
-                count += 1
-                if progress is not None:
-                    progress(
-                        Progress(
-                            frames=count,
-                            total=total,
-                            seconds=time.perf_counter() - began,
-                            media_seconds=float((pts_of(item) + item.duration) * source.time_base),
-                        )
+        files = STANDARD_STREAM not in (str(input), str(output))
+        job = job_of(input, restoring | encoding | span) if files else {}
+        segments = None
+        if resume and files and plan.resumable:
+            means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
+            means["weights"] = weights_digest(restore.model_for(hints_of(source.first)))
+            segments = stack.enter_context(Segments(Path(output), job | means))
+        record = Record(lossless=lossless) if verify and plan.muxer != Y4M else None
+        sink = Sink(output, source, plan.encoding, plan.streams, segments, record)
+        summary = _restore(source, restore, sink, segments, Fraction(segment), plan, progress)
+    if files:
+        mark(Path(output), Path(input), job)
+        discard(Path(output))
+    return replace(summary, verified=record.verdict if record is not None else "")
+
+
+def _restore(
+    source: Source,
+    restore: Restorer,
+    sink: Sink,
+    segments: Segments | None,
+    segment: Fraction,
+    plan: Plan,
+    progress: Callable[[Progress], None] | None,
+) -> Summary:
+    """Everything in `source` into `sink`, the frames restored, `segment` seconds at a time."""
+    began = time.perf_counter()
+    count = 0
+    tally = Tally()
+    total = source.frame_count
+    piped = source.name == STANDARD_STREAM  # reading may then be stuck, and not be interrupted
+    items = (item for item in source) if piped else ahead(source, WAITING)
+    with sink, closing(items), behind(WAITING) as write:
+        for item in items:
+            if isinstance(item, Packet):
+                write(sink.copy, item)
+                continue
+            told = hints_of(item)
+            shown = pts_of(item) * source.time_base
+            until = shown + item.duration * source.time_base
+            number = int(shown / segment)
+            if segments is not None and segments.has(number):
+                write(sink.keep, item, number)
+            else:
+                write(sink.write, restore(item, hints=told), number)
+            tally.add(told, mean_strength(restore, told))
+            count += 1
+            if progress is not None:
+                progress(
+                    Progress(
+                        frames=count,
+                        total=total,
+                        seconds=time.perf_counter() - began,
+                        media_seconds=float(until),
                     )
-        return Summary(
-            plan=plan,
-            frames=count,
-            seconds=time.perf_counter() - began,
-            damaged=source.damaged + sink.damaged,
-            repaired=source.repaired,
-            resized=source.resized,
-            moved=sink.moved,
-            retagged=source.retagged,
-            jpeg_quality=tally.jpeg_quality,
-            quantizer=tally.quantizer,
-            strength=tally.strength,
-        )
+                )
+    return Summary(
+        plan=plan,
+        frames=count,
+        seconds=time.perf_counter() - began,
+        damaged=source.damaged + sink.damaged,
+        repaired=source.repaired,
+        resized=source.resized,
+        moved=sink.moved,
+        retagged=source.retagged,
+        jpeg_quality=tally.jpeg_quality,
+        quantizer=tally.quantizer,
+        strength=tally.strength,
+        reused=0 if segments is None else segments.reused,
+    )
 
 
 def plan_video(

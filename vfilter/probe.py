@@ -15,20 +15,13 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import QP_CODECS, jpeg_hints
+from vfilter.bitstream import QP_CODECS, hints_of, jpeg_hints, own_quantizers
 from vfilter.errors import InputError
-from vfilter.source import (
-    STANDARD_STREAM,
-    Source,
-    hints_of,
-    is_picture,
-    main_video,
-    open_input,
-    own_quantizers,
-    packet_time,
-    pts_of,
-)
+from vfilter.frames import pts_of
+from vfilter.opening import STANDARD_STREAM, is_picture, main_video, open_input
+from vfilter.source import Source
 from vfilter.streams import codec_name
+from vfilter.timeline import packet_time
 
 WHOLE = 60.0
 """Seconds of MJPEG up to which the quality of each frame is read."""

@@ -1,4 +1,4 @@
-"""Restoration of frames and luma planes: a network over tiles, its residual added to the input."""
+"""Restoration of frames and luma planes: what a network finds, added to the input."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
+from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
 from vfilter.bitstream import MACROBLOCK, Hints
-from vfilter.engines import TorchEngine
+from vfilter.engines import Engine, choose, make
 from vfilter.projection import project
+from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
 
 if TYPE_CHECKING:
     import av
+    from torch import Tensor
 
-Luma = TypeVar("Luma", NDArray[Any], Tensor)
+Luma = TypeVar("Luma", "NDArray[Any]", "Tensor")
 
 NOTHING = Hints()
 
@@ -43,19 +42,25 @@ class Restorer:
         model: str | os.PathLike[str] | Model = "l8",
         *,
         device: str = "auto",
+        engine: str = "auto",
         precision: str = "auto",
         strength: float = 1.0,
         project: bool = True,
         tile: int | None = None,
+        reuse: bool = True,
     ) -> None:
         """model: a name, a path (`vfilter.weights.load`) or a loaded model.
 
         device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16" or "fp16".
+        engine: "auto" (PyTorch on CUDA, on the processor what is fastest there), "openvino" or
+            "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
             quality (`Model.strength`) where hints tell it.
         project: whether to project onto what the hints' quantization table leaves possible.
-        tile: largest side of the tiles in pixels; None for what suits the device.
-        Raises ModelError if there is no such model, DeviceError if the device isn't there.
+        tile: largest side of the tiles in pixels; None for what suits the engine.
+        reuse: whether tiles that the plane before had too are computed once; changes no byte.
+        Raises ModelError if there is no such model, DeviceError if the device, the engine or the
+        precision isn't there.
         """
         if not 0 <= strength <= 2:
             raise ValueError(f"strength must be 0 to 2, got {strength}")
@@ -64,11 +69,14 @@ class Restorer:
         self.model = model if isinstance(model, Model) else load(model)
         self.strength = strength
         self.project = project
+        self.tile = tile
+        self.reuse = reuse
         self._asked = model
         self._models = {"jpeg": self.model}
-        self._engines: dict[str, TorchEngine] | None = {}
-        self._engine_of = partial(TorchEngine, device=device, precision=precision)
-        self.tile = tile or self.engine.tile
+        ways, device, precision = choose(engine, device, precision)
+        self._make = partial(make, ways=ways, device=device, precision=precision)
+        self._engines: dict[str, Engine] | None = {}
+        self._known: dict[tuple[str, int, int], Known] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -84,9 +92,10 @@ class Restorer:
     def close(self) -> None:
         """Let go of the network and its memory; the restorer is of no use afterwards."""
         self._engines = None
+        self._known = {}
 
     @property
-    def engine(self) -> TorchEngine:
+    def engine(self) -> Engine:
         """What runs the network of `model`.
 
         Raises ValueError if the restorer is closed.
@@ -106,11 +115,11 @@ class Restorer:
             self._models[codec] = load(self._asked, codec=codec)
         return self._models[codec]
 
-    def _engine(self, model: Model) -> TorchEngine:
+    def _engine(self, model: Model) -> Engine:
         if self._engines is None:
             raise ValueError("the restorer is closed: make a new one")
         if model.name not in self._engines:
-            self._engines[model.name] = self._engine_of(model.network, model.weights)
+            self._engines[model.name] = self._make(model.network, model.weights)
         return self._engines[model.name]
 
     def __call__(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> av.VideoFrame:
@@ -135,75 +144,64 @@ class Restorer:
         hints: what the stream told about the compression of these planes.
         Returns new memory of the same type, shape, dtype and device.
         """
-        depth = _checked_depth(y, depth)
-        if isinstance(y, np.ndarray):
-            return self._planes(torch.from_numpy(np.array(y, order="C")), depth, hints).numpy()
-        return self._planes(y, depth, hints)
+        restored: Luma = self._luma(y, _checked_depth(y, depth), hints, field=0)
+        return restored
 
-    def _planes(self, y: Tensor, depth: int, hints: Hints) -> Tensor:
+    def _luma(self, y: Plane, depth: int, hints: Hints, field: int) -> Plane:
+        """`luma`; field: 1 for the second field of frames, 0 for the first and for whole frames."""
         model = self.model_for(hints)
+        strength = self._strength(model, hints, y.shape[-2:])
+        if not np.any(strength):
+            return copied(y)
         engine = self._engine(model)
-        strength = self._strength(model, hints, y)
-        if not torch.as_tensor(strength).any():
-            return y.clone(memory_format=torch.contiguous_format)
-        planes = y.to(engine.device)
-        restored = torch.empty(planes.shape, dtype=planes.dtype, device=planes.device)
+        planes = moved(y, engine.device)
+        restored = namespace(planes).empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
         for plane, target in zip(
-            planes.reshape(-1, height, width), restored.view(-1, height, width), strict=True
+            planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
-            self._restore_plane(engine, plane, target, 2**depth - 1, strength)
+            residual = self._residual(model, plane, depth, field)
+            full = 2**depth - 1
+            change = like(np.float32(full * strength), plane) * residual
+            target[:] = (plane + change).round().clip(0, full)
             if self.project and depth == 8 and hints.luma_table is not None:
-                target.copy_(project(target, plane, hints.luma_table))
-        return restored.to(y.device)
+                project(target, plane, hints.luma_table)
+        return returned(restored, y)
 
-    def _strength(self, model: Model, hints: Hints, y: Tensor) -> float | Tensor:
-        """The factor of the residual for planes y (..., H, W): one, or (1, H, W), smooth."""
+    def _residual(self, model: Model, plane: Plane, depth: int, field: int) -> Plane:
+        """The residual of a plane, (H, W) float32, in full scales."""
+        key = (model.name, depth, field)
+        known = self._known.pop(key, None)  # an error on the way leaves none behind
+        known = residual_of(self._engine(model), plane, 2**depth - 1, self.tile, known)
+        if self.reuse:
+            self._known[key] = known
+        return known.residual
+
+    def _strength(
+        self, model: Model, hints: Hints, shape: tuple[int, ...]
+    ) -> float | NDArray[np.float32]:
+        """The factor of the residual for planes of `shape`: one, or (H, W) float32, smooth."""
         factors = self.strength * model.strength(hints)
         if isinstance(factors, float):
             return factors
-        height, width = y.shape[-2:]
+        import cv2
+
+        height, width = shape
         rows, columns = factors.shape
         of_field = rows * MACROBLOCK >= 2 * height
         size = (columns * MACROBLOCK, rows * (MACROBLOCK // 2 if of_field else MACROBLOCK))
         smooth = cv2.resize(factors, size, interpolation=cv2.INTER_LINEAR)
         if smooth.shape[0] < height or smooth.shape[1] < width:
             return float(factors.mean())  # a map of another size
-        return torch.from_numpy(smooth[None, :height, :width]).to(self.engine.device)
+        return np.asarray(smooth[:height, :width])
 
-    def _restore_plane(
-        self, engine: TorchEngine, y: Tensor, target: Tensor, full: int, strength: float | Tensor
-    ) -> None:
-        """Restore one plane y (H, W) of codes 0 to `full` into `target`, of the same shape.
-
-        strength: one factor, or (1, H, W), of each pixel.
-        Tiles are of one size and overlap by what that takes; a batch is of one plane, so that
-        what a plane becomes does not depend on the planes beside it.
-        """
-        rows, height = _cuts(y.shape[0], self.tile)
-        columns, width = _cuts(y.shape[1], self.tile)
-        corners = [(top, left) for top in rows for left in columns]
-        r = engine.radius
-        extended = torch.nn.functional.pad(y.float()[None, None], (r, r, r, r), mode="replicate")[0]
-        size = max(1, engine.batch_pixels // (height * width))
-        for batch in (corners[i : i + size] for i in range(0, len(corners), size)):
-            codes = _tiles(extended, batch, height + 2 * r, width + 2 * r)
-            factor = strength
-            if isinstance(strength, Tensor):
-                factor = _tiles(strength, batch, height, width)
-            residual = engine(codes / full - 0.5)
-            centre = codes[..., r : r + height, r : r + width]
-            restored = (centre + factor * full * residual).round_().clamp_(0, full)
-            for (top, left), (tile,) in zip(batch, restored, strict=True):
-                target[top : top + height, left : left + width] = tile
-
-    def _fields(self, y: Luma, depth: int, hints: Hints, interlaced: bool) -> Luma:
+    def _fields(self, y: Plane, depth: int, hints: Hints, interlaced: bool) -> Plane:
         """Restored luma of a frame, (H, W); the lines of an interlaced one as two planes."""
         if not interlaced or y.shape[0] < 2:
             return self.luma(y, depth=depth, hints=hints)
-        restored = np.empty(y.shape, y.dtype) if isinstance(y, np.ndarray) else torch.empty_like(y)
-        for first in (0, 1):
-            restored[first::2] = self.luma(y[first::2], depth=depth, hints=hints)
+        restored = namespace(y).empty_like(y)
+        for field in (0, 1):
+            restored[field::2] = self._luma(y[field::2], depth, hints, field)
         return restored
 
     def _hardware_frame(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -212,6 +210,8 @@ class Restorer:
         PyAV knows no CUDA streams in DLPack, hence the capsule and the two synchronizations.
         """
         import av
+        import torch
+        from torch.utils.dlpack import from_dlpack
 
         name = frame.sw_format.name if frame.sw_format else "unknown"
         if name not in HARDWARE_SHIFT:
@@ -229,9 +229,9 @@ class Restorer:
         return result
 
 
-def _checked_depth(y: NDArray[Any] | Tensor, depth: int | None) -> int:
+def _checked_depth(y: Plane, depth: int | None) -> int:
     """The depth of luma `y` in bits, once `y` and `depth` are found to be what `luma` takes."""
-    if not isinstance(y, np.ndarray | Tensor):
+    if not isinstance(y, np.ndarray) and not is_tensor(y):
         raise TypeError(f"luma must be a NumPy array or a PyTorch tensor, got {type(y).__name__}")
     dtype = str(y.dtype).removeprefix("torch.")
     if dtype not in ("uint8", "uint16"):
@@ -247,18 +247,3 @@ def _checked_depth(y: NDArray[Any] | Tensor, depth: int | None) -> int:
     if depth is None or not 9 <= depth <= 16:
         raise ValueError(f"depth of uint16 luma must be 9 to 16, got {depth}")
     return depth
-
-
-def _tiles(plane: Tensor, corners: list[tuple[int, int]], height: int, width: int) -> Tensor:
-    """Tiles (N, 1, height, width) of a plane (1, H, W), by their top left corners."""
-    return torch.stack([plane[:, top : top + height, left : left + width] for top, left in corners])
-
-
-def _cuts(length: int, tile: int) -> tuple[list[int], int]:
-    """Cut `length` pixels into equal parts of at most `tile`: their first pixels, and their size.
-
-    The last part ends with the length, so it may overlap the one before it.
-    """
-    count = -(-length // tile)
-    size = -(-length // count)
-    return [min(i * size, length - size) for i in range(count)], size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import av
-from av.codec.context import Flags
+from av.codec.context import CodecContext, Flags
 from av.container import OutputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type
@@ -22,6 +22,7 @@ from av.video.frame import PictureType, VideoFrame
 from vfilter.encoders import Y4M, Encoding, bottom_first, muxer_options
 from vfilter.errors import OutputError
 from vfilter.luma import planar
+from vfilter.segments import Segments
 from vfilter.source import (
     STANDARD_STREAM,
     Source,
@@ -40,6 +41,7 @@ from vfilter.streams import (
     describe,
     language_in,
 )
+from vfilter.verify import NOTICED, Record
 from vfilter.y4m import Y4mFile
 
 ITUNES = {
@@ -68,11 +70,11 @@ COUNTING = ("avi", Y4M)
 CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
 """Muxers of containers that hold no chapters."""
 
-NOTICED = Fraction(45, 1000)
-"""Seconds between sound and picture from which on it is noticed (ITU-R BT.1359-1)."""
-
 MPEG4_TICKS = 65535
 """Most ticks per second of MPEG-4 Part 2 (ISO/IEC 14496-2, vop_time_increment_resolution)."""
+
+RATE_TOLERANCE = 128_000
+"""Bits per second that PyAV gives the encoder of a stream for its rate to be off."""
 
 AVI_RATE = 240
 """Most frames per second of an AVI, whose times are multiples of one frame."""
@@ -83,6 +85,9 @@ class Sink:
 
     Meanwhile it counts: `damaged` packets of other streams that were left out, and `moved`
     frames, whose time is off by more than half a frame, as the container counts frames.
+
+    segments: where the encoded segments are kept, and taken from; None to keep none.
+    record: what is to be found again in the complete output, checked before it has its name.
     Raises OutputError if it can't be written.
     """
 
@@ -92,16 +97,28 @@ class Sink:
         source: Source,
         encoding: Encoding,
         plans: Sequence[StreamPlan],
+        segments: Segments | None = None,
+        record: Record | None = None,
     ) -> None:
         self.path = path
         self.muxer = muxer_of(path)
         self._target = None if str(path) == STANDARD_STREAM else Path(path).resolve()
         self._part = None if self._target is None else part_of(self._target)
+        if segments is not None:
+            self._part = segments.part
         self._source = source
         self._encoding = encoding
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
+        self._last_video_dts: int | None = None
+        self._segments = segments
+        self._record = record
+        self._segment = 0
+        self._stored: Iterator[Packet[Any]] = iter(())
+        self._encoder: Any = None
+        self._used = False
+        self._times: list[Fraction] = []
         self._places = 0
         self.moved = 0
         self._y4m: Y4mFile | None = None
@@ -137,14 +154,73 @@ class Sink:
         else:
             self._fail(error)
 
-    def write(self, frame: VideoFrame) -> None:
-        """Encode one frame of the restored stream, with its pts."""
+    def write(self, frame: VideoFrame, segment: int = 0) -> None:
+        """Encode one frame of the restored stream, with its pts, as one of `segment`."""
+        self._turn_to(segment)
+        if self._encoder is None:
+            self._encoder = self._next_encoder()
         frame = encodable(frame, self._encoding.pix_fmt)
         frame.opaque = None  # else threads of the encoder would free it, waiting for Python's lock
         frame.pict_type = PictureType.NONE
+        self._time(frame)
+        self._encode(frame)
+
+    def keep(self, frame: VideoFrame, segment: int) -> None:
+        """Pass over a frame, not restored, of a finished `segment`: it is taken from there."""
+        if self._segments is None:
+            raise ValueError(f"segment {segment} can't be kept: there are no segments")
+        if self._turn_to(segment):
+            self._stored = self._segments.read(segment)
+        self._time(frame)
+        self._mux_video(packet for _, packet in zip(range(1), self._stored, strict=False))
+
+    def _turn_to(self, segment: int) -> bool:
+        """End the segment before `segment`, and tell whether that is another one, or the first."""
+        if segment == self._segment and self._times:
+            return False
+        self._end_segment()
+        self._segment = segment
+        return True
+
+    def _end_segment(self) -> None:
+        """Write what is left of the current segment."""
+        if self._encoder is not None:
+            self._encode(None)
+            if self._segments is not None:
+                tick = self._encoder.time_base
+                self._segments.finish(self._segment, self._times, tick)
+            self._encoder = None
+        self._mux_video(self._stored)
+        self._times = []
+
+    def _encode(self, frame: VideoFrame | None) -> None:
+        packets = self._encoder.encode(frame)
+        if self._segments is not None:
+            for packet in packets:
+                self._segments.add(packet)
+        self._mux_video(packets)
+
+    def _mux_video(self, packets: Iterable[Packet[Any]]) -> None:
+        """Write packets of the restored stream, their dts rising across segments too.
+
+        x265 gives no dts worth the name to the one or two frames of a short segment.
+        """
+        for packet in packets:
+            last = self._last_video_dts
+            if last is not None and packet.dts is not None and packet.pts is not None:
+                packet.dts = max(min(packet.dts, packet.pts), last + 1)
+            self._last_video_dts = packet.dts
+            packet.stream = self.video
+            self.container.mux(packet)
+
+    def _time(self, frame: VideoFrame) -> None:
+        """Note the time of `frame`, which becomes that of the output where that counts frames."""
         if self.muxer in COUNTING:
             self._place(frame)
-        self.container.mux(self.video.encode(frame))
+        time = pts_of(frame) * (frame.time_base or self._source.time_base)
+        self._times.append(time)
+        if self._record is not None:
+            self._record.add_frame(encodable(frame, self._encoding.pix_fmt), time)
 
     def copy(self, packet: Packet[Any]) -> None:
         """Write a packet of another stream, as it is or converted."""
@@ -157,6 +233,8 @@ class Sink:
                 packet.pts = packet.dts = 0
             if self._order(packet):
                 packet.stream = self._copies[index]
+                if self._record is not None:
+                    self._record.add_packet(self._copies[index].index, packet)
                 self.container.mux(packet)
 
     def _order(self, packet: Packet[Any]) -> bool:
@@ -196,7 +274,29 @@ class Sink:
         stream: Any = self.container.add_stream(
             encoding.codec, rate=source.rate, options=dict(encoding.options)
         )
-        context = stream.codec_context
+        self._configure(stream.codec_context)
+        describe(stream, source.video)
+        matrix = side_data(first, Type.DISPLAYMATRIX)
+        if matrix is not None:
+            stream.set_display_matrix(struct.unpack("=9i", matrix))
+        return stream
+
+    def _next_encoder(self) -> Any:
+        """A new encoder for a segment; for the first one that of the stream, whose header it is."""
+        used, self._used = self._used, True
+        if not used:
+            return self.video.codec_context
+        context: Any = CodecContext.create(self._encoding.codec, "w")
+        context.options = dict(self._encoding.options)
+        context.framerate = self._source.rate
+        context.bit_rate, context.bit_rate_tolerance = 0, RATE_TOLERANCE  # as in a stream
+        context.flags |= self.video.codec_context.flags & Flags.global_header
+        self._configure(context)
+        return context
+
+    def _configure(self, context: Any) -> None:
+        """Tell an encoder all that the frames and the source tell, before it is opened."""
+        source, encoding, first = self._source, self._encoding, self._source.first
         context.width, context.height = first.width, first.height
         context.pix_fmt = encoding.pix_fmt
         context.time_base = self._time_base()
@@ -211,11 +311,6 @@ class Sink:
         if first.interlaced_frame:
             context.field_order = BOTTOM_FIRST if bottom_first(first) else TOP_FIRST
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
-        describe(stream, source.video)
-        matrix = side_data(first, Type.DISPLAYMATRIX)
-        if matrix is not None:
-            stream.set_display_matrix(struct.unpack("=9i", matrix))
-        return stream
 
     def _time_base(self) -> Fraction:
         """The source's, if the encoder can; one frame where the container counts in frames."""
@@ -278,7 +373,7 @@ class Sink:
 
     def _finish(self) -> None:
         try:
-            self.container.mux(self.video.encode(None))
+            self._end_segment()
             for converter in self._converters.values():
                 for packet in converter.convert(None):
                     self.container.mux(packet)
@@ -286,6 +381,8 @@ class Sink:
             if self._y4m is not None:
                 self._y4m.close()
             if self._part is not None and self._target is not None:
+                if self._record is not None:
+                    self._record.check(self._part)
                 self._part.replace(self._target)
         except BaseException as error:
             self._fail(error)

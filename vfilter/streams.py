@@ -20,7 +20,7 @@ from av.stream import AttachmentStream, Discard, Stream
 from av.video.stream import VideoStream
 
 from vfilter.encoders import Y4M, fits, holds, muxer_options
-from vfilter.source import is_picture
+from vfilter.opening import is_picture, open_alone
 
 Action = Literal["copy", "convert", "attach", "drop"]
 
@@ -231,7 +231,7 @@ def attachment(stream: Stream) -> tuple[str, str, bytes] | None:
         name = tags.get("filename") or stream.name or "attachment"
         return name, stream.mimetype or "application/octet-stream", bytes(stream.data)
     name, mimetype = PICTURE_TYPES[codec_name(stream)]
-    with av.open(stream.container.name, metadata_errors="replace") as again:
+    with open_alone(stream.container.name) as again:
         packet = next((p for p in again.demux(again.streams[stream.index]) if p.size), None)
         if packet is None:
             return None

@@ -65,7 +65,8 @@ def compare_command(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
     """Compare our models with filters of FFmpeg on one film: quality, speed, pictures."""
-    from vfilter.cli import _errors, _signals
+    from vfilter.cli import _errors
+    from vfilter.signals import heeding_signals
 
     options: dict[str, Any] = {
         "reference": reference,
@@ -82,7 +83,7 @@ def compare_command(
         "overwrite": overwrite,
     }
     texts = [path for path in (as_json, as_csv) if path is not None]
-    with _errors(debug=debug), _signals(piped=False):
+    with _errors(debug=debug), heeding_signals(piped=False):
         from vfilter.comparison.runs import compare
         from vfilter.pipeline import check_target
 

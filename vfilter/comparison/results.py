@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vfilter.comparison.ffmpeg import Cost
-from vfilter.comparison.rivals import Trial
+from vfilter.comparison.sweep import Trial
 
 TITLES = {
     "psnr": "PSNR dB",

@@ -10,6 +10,7 @@ import numpy as np
 from av.packet import Packet
 from numpy.typing import NDArray
 
+from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.luma import luma_plane, with_luma
 from vfilter.pipeline import plan_video
 from vfilter.restorer import Restorer
@@ -47,6 +48,15 @@ def write_split(
                     continue
                 restored = restore(item, hints=hints_of(item))
                 sink.write(with_luma(restored, halves(luma_plane(item), luma_plane(restored))))
+
+
+def add_sound(ffmpeg: FFmpeg, film: Path, sounding: str | Path) -> None:
+    """Give the silent `film` the sound of `sounding`, as far as it lasts."""
+    both = film.with_name(f"sounding{film.suffix}")
+    inputs = ("-i", f"file:{film.name}", "-i", f"file:{Path(sounding).absolute()}")
+    streams = ("-map", "0:v", "-map", "1:a?", "-c", "copy", "-shortest")
+    ffmpeg.run([*inputs, *streams, "-y", both.name], film.parent)
+    both.replace(film)
 
 
 def halves(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,0 +1,64 @@
+"""Several processes train as one does."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from training.data import Luma
+from training.recipes import Recipe
+from training.samples import Pictures, sample_batch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TINY = Recipe(network="l4", qualities=(10, 60), steps=4, crop=32, batch=4, warmup=2)
+
+
+def waves(count: int) -> list[Luma]:
+    y, x = np.mgrid[:110, :120]
+    return [
+        np.rint(100 + 60 * np.sin(x / (3 + k)) * np.cos(y / 5)).astype(np.uint8)
+        for k in range(count)
+    ]
+
+
+def test_shares_are_the_batch() -> None:
+    pictures = Pictures(waves(3))
+    whole = sample_batch(pictures, TINY, 1)
+    shares = [sample_batch(pictures, TINY, 1, rank=rank, ranks=2) for rank in range(2)]
+    for all_, first, second in zip(whole, *shares, strict=True):
+        assert np.array_equal(all_[0::2], first) and np.array_equal(all_[1::2], second)
+
+
+def test_batch_that_can_not_be_shared() -> None:
+    with pytest.raises(ValueError, match="4 draws a step can't be shared evenly by 3 processes"):
+        sample_batch(Pictures(waves(1)), TINY, 0, ranks=3)
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
+    for number, plane in enumerate(waves(6)):
+        Image.fromarray(plane).save(tmp_path / f"{number}.png")
+    alone = [sys.executable, "-m", "training"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    two = [*torchrun, "--nproc-per-node", "2", "-m", "training"]
+    losses = {}
+    for name, command in (("one", alone), ("two", two)):
+        folder = tmp_path / name
+        options = ["--data", tmp_path, "--checkpoints", folder, "--steps", "3", "--crop", "32"]
+        subprocess.run(
+            [*command, "train", "l4-jpeg", *options, "--tensorboard", tmp_path / "events"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+        with (folder / "l4-jpeg.csv").open() as file:
+            losses[name] = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses["two"] == pytest.approx(losses["one"], abs=2e-3) and losses["one"]

@@ -1,0 +1,203 @@
+"""The commands of the paper's tables, figures and experiments; `training/README.md` lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from training import figures, plots, tables, units
+from training.data import Luma, jpeg, load_folder, training_images
+from training.demo import demo
+from training.recipes import Objective
+from training.samples import Pictures
+from training.speed import SIDE, speed
+from vfilter.comparison.metrics import psnr
+from vfilter.errors import ModelError
+from vfilter.restorer import Restorer
+from vfilter.weights import load
+
+Data = Annotated[
+    Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
+]
+Results = Annotated[Path, typer.Option(help="Folder of the results.")]
+Images = Annotated[int | None, typer.Option(help="Images of each data set, if not all.")]
+Steps = Annotated[int, typer.Option(help="Steps of every training of the figure.")]
+Some = Annotated[int, typer.Option(help="Images that a point of a curve is the mean of.")]
+Runs = Annotated[Path, typer.Option(help="Folder where the trainings are kept.")]
+Stored = Annotated[bool, typer.Option(help="Take our scores from the models' metrics.json.")]
+Rivals = Annotated[bool, typer.Option(help="Run SA-DCT too, which takes minutes.")]
+
+RESULTS = Path("training/results")
+RUNS = Path("build/figures")
+
+CROP = (slice(40, 200), slice(200, 360))
+"""Rows and columns of lighthouse3 that figure 4 shows: its lantern, rails and sky."""
+
+
+def table3(
+    data: Data,
+    images: Images = None,
+    stored: Stored = False,
+    rivals: Rivals = False,
+    results: Results = RESULTS,
+) -> None:
+    """Table 3: PSNR, PSNR-B and SSIM on LIVE1 at qualities 10 and 20."""
+    rows = tables.comparison("LIVE1", data, images, stored=stored, rivals=rivals)
+    tables.write(rows, results / "table3", _on("Table 3: LIVE1", images))
+
+
+def table4(
+    data: Data,
+    images: Images = None,
+    stored: Stored = False,
+    rivals: Rivals = False,
+    results: Results = RESULTS,
+) -> None:
+    """Table 4: the same on the validation set of BSDS500."""
+    rows = tables.comparison("BSDS500 val", data, images, stored=stored, rivals=rivals)
+    tables.write(rows, results / "table4", _on("Table 4: BSDS500 val", images))
+
+
+def table5(data: Data, images: Images = None, results: Results = RESULTS) -> None:
+    """Table 5: L4 by objective on LIVE1 at quality 10; figure6 trains the networks."""
+    rows = tables.objectives(data, results, images)
+    tables.write(rows, results / "table5", _on("Table 5: objectives, L4, LIVE1", images))
+
+
+def _on(title: str, images: int | None) -> str:
+    return title if images is None else f"{title}, the first {images} images alone"
+
+
+def figure4(data: Data, results: Results = RESULTS) -> None:
+    """Figure 4: a part of lighthouse3 at quality 20, distorted, restored and original."""
+    names = [path.stem for path in sorted((data / "LIVE1").glob("*.png"))]
+    plane = load_folder(data / "LIVE1")[names.index("lighthouse3")]
+    distorted = jpeg(plane, 20)
+    whole = {"distorted": distorted}
+    for title, model in (("AR-CNN", "arcnn-q20"), ("L8", "l8-q20")):
+        try:
+            with Restorer(load(model), precision="fp32") as restorer:
+                whole[title] = restorer.luma(distorted)
+        except ModelError:
+            print(f"no {title}: there is no model {model} yet")
+    panels: dict[str, Luma] = {
+        f"{title}, {psnr(restored, plane):.2f} dB": restored[CROP]
+        for title, restored in whole.items()
+    }
+    results.mkdir(parents=True, exist_ok=True)
+    title = "lighthouse3, quality 20; PSNR of the whole image"
+    plots.crops(panels | {"original": plane[CROP]}, results / "figure4.png", title)
+
+
+def figure5(
+    data: Data,
+    steps: Steps = 600,
+    images: Some = 6,
+    objective: Annotated[str, typer.Option(help="residual, direct or edge.")] = "residual",
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
+    """Figure 5: IPSNR over quality of L4 trained for one quality each, and for all."""
+    chosen = cast(Objective, objective)
+    rows = figures.figure5(figures.Budget(data, runs, steps, images), chosen)
+    name = "figure5" if objective == "residual" else f"figure5-{objective}"
+    figures.write_rows(rows, results / f"{name}.csv")
+    title = f"Figure 5: L4, {objective}, {steps} steps each; {images} images of LIVE1"
+    plots.lines(rows, "network", "quality", results / f"{name}.png", title, ticks=True)
+
+
+def figure6(
+    data: Data,
+    steps: Steps = 1000,
+    images: Some = 6,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
+    """Figure 6: IPSNR over steps of L4 by objective, at quality 10; table5 and figure7 use it."""
+    rows = figures.figure6(figures.Budget(data, runs, steps, images), results)
+    figures.write_rows(rows, results / "figure6.csv")
+    title = f"Figure 6: L4, quality 10, our recipe; {images} images of BSDS500 val"
+    plots.lines(rows, "objective", "step", results / "figure6.png", title, ticks=False)
+
+
+def figure7(results: Results = RESULTS) -> None:
+    """Figure 7: the first layer's filters as they form, by objective, from figure6."""
+    title = "Figure 7: first layer of L4, quality 10, our recipe"
+    plots.first_layers(figures.filters(results), results / "figure7.png", title)
+
+
+def figure8(
+    data: Data,
+    steps: Steps = 600,
+    images: Some = 6,
+    network: Annotated[list[str] | None, typer.Option(help="l4 or l8; repeatable.")] = None,
+    quality: Annotated[int, typer.Option(help="JPEG quality.")] = 20,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
+    """Figure 8: IPSNR on seen and unseen images over the number of training images."""
+    budget = figures.Budget(data, runs, steps, images)
+    rows = figures.figure8(budget, network or ["l4", "l8"], quality)
+    figures.write_rows(rows, results / "figure8.csv")
+    title = f"Figure 8: quality {quality}, {steps} steps each; means over {images} images"
+    plots.dataset_size(rows, results / "figure8.png", title)
+
+
+def units_command(
+    data: Data,
+    network: Annotated[str, typer.Option(help="l4 or l8.")] = "l8",
+    steps: Annotated[int, typer.Option(help="Steps of every training.")] = 200,
+    results: Results = RESULTS,
+) -> None:
+    """Dead and always-on units, and the highest learning rate, with and without symmetry."""
+    planes, validation = training_images(data)
+    recipe = figures.Budget(data, RUNS, steps, 0).recipe(network, 10, 10, "residual")
+    pictures = Pictures(planes)
+    seen = [plane[:160, :160] for plane in validation]
+    rows = list(units.saturation(recipe, pictures, seen))
+    figures.write_rows(rows, results / f"units-{network}.csv")
+    rates = list(units.highest_rates(recipe, pictures))
+    figures.write_rows(rates, results / f"rates-{network}.csv")
+    for row in [*rows, *rates]:
+        print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in row.items()))
+
+
+def speed_command(
+    side: Annotated[int, typer.Option(help="Side of the plane in pixels.")] = SIDE,
+    rounds: Annotated[int, typer.Option(help="Timings whose median is told.")] = 5,
+    results: Results = RESULTS,
+) -> None:
+    """Milliseconds a megapixel, FLOP per pixel and FLOP/s, beside the paper's."""
+    rows = speed(side, rounds)
+    figures.write_rows(rows, results / "speed.csv")
+    text = tables.plain(rows)
+    print(text)
+    (results / "speed.md").write_text(f"# Speed\n\n{text}", encoding="utf-8")
+
+
+def demo_command(
+    data: Data,
+    seconds: Annotated[float, typer.Option(help="Longest time of the training.")] = 90.0,
+) -> None:
+    """Train L4 from nothing for a minute or two, and see what it gains on unseen images."""
+    planes, validation = training_images(data)
+    gain = demo(planes, validation, seconds=seconds)
+    print(f"gain          {gain:+.2f} dB")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo_command,
+    "table3": table3,
+    "table4": table4,
+    "table5": table5,
+    "figure4": figure4,
+    "figure5": figure5,
+    "figure6": figure6,
+    "figure7": figure7,
+    "figure8": figure8,
+    "units": units_command,
+    "speed": speed_command,
+}

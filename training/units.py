@@ -1,0 +1,126 @@
+"""python -m training units --data DIR: what the symmetric initialization is good for
+
+How many units of each layer are dead or always on, and the highest learning rate that converges,
+with and without it (paper, section 3). In seconds: --steps 5
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data import Luma
+from training.loop import Run
+from training.recipes import Initialization, Recipe, paper
+from training.samples import Pictures
+from vfilter.torch_module import TorchNetwork
+
+SELDOM = 0.01
+"""A unit is dead that is above zero at less than this share of the pixels, and always on that is
+not above zero at less than it."""
+
+RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Learning rates that are tried, around the paper's 8."""
+
+TAIL = 10
+"""Steps at a run's end whose mean loss tells whether it converged."""
+
+
+def activity(module: TorchNetwork, planes: Sequence[Luma], offset: float = 0.5) -> list[Tensor]:
+    """By hidden layer, the share of pixels of `planes` at which each unit is above zero.
+
+    offset: what is taken from code / 255; 0.5 is the networks' scale.
+    """
+    counts: list[Tensor] = []
+    shares: dict[int, list[Tensor]] = {}
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, __, output, k=k: shares.setdefault(k, []).append(
+                (output > 0).float().mean(dim=(0, 2, 3))
+            )
+        )
+        for k, layer in enumerate(list(module.layers)[:-1])
+    ]
+    with torch.inference_mode():
+        for plane in planes:
+            module(torch.from_numpy(plane.copy()).float()[None, None] / 255 - offset)
+    for hook in hooks:
+        hook.remove()
+    for k in sorted(shares):
+        counts.append(torch.stack(shares[k]).mean(dim=0))
+    return counts
+
+
+def shares(activities: Sequence[Tensor]) -> list[tuple[float, float]]:
+    """By layer, the shares of units that are dead and that are always on."""
+    return [
+        (float((a < SELDOM).float().mean()), float((a > 1 - SELDOM).float().mean()))
+        for a in activities
+    ]
+
+
+def saturation(
+    recipe: Recipe, pictures: Pictures, planes: Sequence[Luma]
+) -> Iterator[dict[str, Any]]:
+    """Dead and always-on units by layer, at the start and after the recipe's steps.
+
+    "start, 0 to 1" is with luma that is not centred, which the networks do not see here but may
+    have in the paper.
+    """
+    for kind in get_args(Initialization):
+        run = Run(replace(recipe, initialization=kind))
+        found = {
+            "start": shares(activity(run.module, planes)),
+            "start, 0 to 1": shares(activity(run.module, planes, offset=0.0)),
+        }
+        while run.step < recipe.steps:
+            run.advance(pictures)
+        found[f"step {run.step}"] = shares(activity(run.module, planes))
+        for when, layers in found.items():
+            for k, (dead, always) in enumerate(layers, start=1):
+                yield {"network": recipe.network, "initialization": kind, "when": when} | {
+                    "layer": k,
+                    "dead": dead,
+                    "always_on": always,
+                }
+
+
+def highest_rates(recipe: Recipe, pictures: Pictures) -> Iterator[dict[str, Any]]:
+    """The loss that the paper's SGD ends at, relative to doing nothing, by initialization and rate.
+
+    It stops at the first rate that diverges.
+    """
+    for kind in get_args(Initialization):
+        for rate in RATES:
+            sgd = replace(
+                paper(recipe),
+                initialization=kind,
+                rate=rate,
+                steps=recipe.steps,
+                batch=recipe.batch,
+                crop=recipe.crop,
+            )
+            loss = _end(sgd, pictures)
+            yield {"network": recipe.network, "initialization": kind, "rate": rate, "loss": loss}
+            if not math.isfinite(loss):
+                break
+
+
+def _end(recipe: Recipe, pictures: Pictures) -> float:
+    """The mean loss of a run's last steps relative to that of its first; infinite if it diverged.
+
+    At first the residual is next to nothing, so the first loss is that of the distorted crops.
+    """
+    run = Run(recipe)
+    losses: list[float] = []
+    while run.step < recipe.steps:
+        losses.append(run.advance(pictures)[0])
+        if not losses[-1] < 10 * losses[0]:
+            return math.inf
+    return float(np.mean(losses[-TAIL:]) / np.mean(losses[:TAIL]))

@@ -1,0 +1,88 @@
+"""Runs over many files: what is a video among them, and what each becomes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vfilter.errors import ArgumentError, InputError, OutputError
+from vfilter.segments import ENDING as STATE
+from vfilter.sink import muxer_of
+
+VIDEOS = {
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v"),
+    *(".m4v", ".mjpg", ".mjpeg", ".mkv", ".mod", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"),
+    *(".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod", ".ts", ".vob", ".webm"),
+    *(".wmv", ".xvid", ".y4m"),
+}
+"""Endings of names, in lower case, by which a folder's files are taken for videos."""
+
+ANY = ".mkv"
+"""Ending of what holds everything, for inputs whose own container is not written."""
+
+
+def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[tuple[Path, Path]]:
+    """Each video of `inputs`, files and folders, and the file in `folder` that it becomes.
+
+    The videos of a folder keep their places in its tree, and all keep their names; `ending`, or
+    `ANY` where the container is not one that is written, replaces theirs, and is added to it
+    where two would get the same name.
+    Raises InputError if an input isn't there or a folder holds no video, ArgumentError if two
+    inputs would become one file all the same.
+    """
+    placed = [(path, place) for given in inputs for path, place in _videos(given, folder)]
+    targets = [place.with_suffix(_ending(place, ending)) for _, place in placed]
+    counts = Counter(targets)
+    pairs = []
+    for (path, place), target in zip(placed, targets, strict=True):
+        shared = counts[target] > 1 and target.suffix != place.suffix
+        whole = place.with_name(place.name + target.suffix) if shared else target
+        pairs.append((path, folder / whole))
+    for target, count in Counter(target for _, target in pairs).items():
+        if count > 1:
+            raise ArgumentError(f"{target}: {count} inputs would become this file; rename one")
+    return pairs
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it where they aren't there.
+
+    Raises OutputError if that can't be.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: can't be made a folder ({error.strerror})") from error
+
+
+def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The videos that `given` stands for, each with its place in the output's tree."""
+    if not given.exists():
+        raise InputError(f"{given}: no such file")
+    if not given.is_dir():
+        yield given, Path(given.name)
+        return
+    found = [path for path in sorted(given.rglob("*")) if _is_video(path, given, folder)]
+    if not found:
+        raise InputError(f"{given}: holds no file whose name ends like a video's")
+    for path in found:
+        yield path, path.relative_to(given)
+
+
+def _is_video(path: Path, given: Path, folder: Path) -> bool:
+    """Whether a file of the folder `given` is a video of it, and no output of ours."""
+    parts = path.relative_to(given).parts
+    hidden = any(part.startswith(".") or part.endswith(STATE) for part in parts)
+    ours = folder.resolve() != given.resolve() and path.resolve().is_relative_to(folder.resolve())
+    return path.suffix.lower() in VIDEOS and not hidden and not ours and path.is_file()
+
+
+def _ending(place: Path, ending: str | None) -> str:
+    if ending is not None:
+        return "." + ending.removeprefix(".")
+    try:
+        muxer_of(place)
+    except OutputError:
+        return ANY
+    return place.suffix

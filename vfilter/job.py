@@ -1,0 +1,83 @@
+"""What a run depends on, by which an unfinished or a finished output is known again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vfilter import __version__
+from vfilter.weights import Model
+
+ENDS = 1 << 20
+"""Bytes at the begin and at the end of an input by which it is known again."""
+
+MARK = "user.vdeblock.job"
+"""The extended attribute of an output that holds the hash of its job, where there are such."""
+
+COARSEST = 2_000_000_000
+"""Nanoseconds of the coarsest times of files (FAT)."""
+
+
+def job_of(input: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Input, version, and the arguments of a run, ready for JSON."""
+    settings = {key: _plain(value) for key, value in arguments.items()}
+    return {"version": __version__, "input": identity(Path(input))} | settings
+
+
+def identity(path: Path) -> dict[str, Any]:
+    """What a file is known by: name, size in bytes, time of change, hash of begin and end.
+
+    The name is that of the file alone, so that a folder may be moved.
+    """
+    told = path.stat()
+    with path.open("rb") as file:
+        ends = file.read(ENDS)
+        file.seek(max(0, told.st_size - ENDS))
+        ends += file.read(ENDS)
+    digest = hashlib.sha256(ends).hexdigest()
+    return {"name": path.name, "size": told.st_size, "mtime": told.st_mtime_ns, "ends": digest}
+
+
+def weights_digest(model: Model) -> str:
+    """SHA-256 of the weights of `model`, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name in sorted(model.weights):
+        digest.update(name.encode() + model.weights[name].tobytes())
+    return digest.hexdigest()
+
+
+def mark(output: Path, input: Path, job: Mapping[str, Any]) -> None:
+    """Give a finished output the times of its input, and its job where the file system can."""
+    told = input.stat()
+    os.utime(output, ns=(told.st_atime_ns, told.st_mtime_ns))
+    if hasattr(os, "setxattr"):
+        with suppress(OSError):
+            os.setxattr(output, MARK, _digest(job))
+
+
+def is_finished(output: Path, input: Path, job: Mapping[str, Any]) -> bool:
+    """Whether `output` is what `job` makes of `input`.
+
+    Where the file system holds no mark, an output of the input's time is taken for it.
+    """
+    if not output.is_file():
+        return False
+    if hasattr(os, "getxattr"):
+        with suppress(OSError):
+            return os.getxattr(output, MARK) == _digest(job)
+    return abs(output.stat().st_mtime_ns - input.stat().st_mtime_ns) < COARSEST
+
+
+def _digest(job: Mapping[str, Any]) -> bytes:
+    return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest().encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
