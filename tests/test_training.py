@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from training.export import commit, export, measure
 from training.log import Log, read_rows
 from training.loop import Run, train
 from training.recipes import Recipe
-from training.samples import Pictures, sample_batch, table_scale
+from training.samples import Pictures, batches, sample_batch, table_scale
 from training.video import film
 from vfilter.comparison.metrics import psnr
 from vfilter.networks import L4
@@ -47,6 +48,12 @@ def planes() -> list[Luma]:
     return [np.rint(100 + 60 * wave).astype(np.uint8) for wave in waves]
 
 
+def advance(run: Run, planes: list[Luma], steps: int = 1) -> None:
+    """So many steps of a run on crops of `planes`."""
+    for _ in range(steps):
+        run.advance(sample_batch(Pictures(planes), run.recipe, run.step))
+
+
 def state(run: Run) -> dict[str, Tensor]:
     """Everything that a run goes on from, by name."""
     tensors = {f"module {name}": value for name, value in run.module.state_dict().items()}
@@ -64,15 +71,13 @@ def assert_same_state(actual: Run, expected: Run) -> None:
 
 def test_resumed_run_equals_an_uninterrupted_one(planes: list[Luma], tmp_path: Path) -> None:
     whole = Run(TINY)
-    for _ in range(3):
-        whole.advance(Pictures(planes))
+    advance(whole, planes, 3)
     first = Run(TINY)
-    first.advance(Pictures(planes))
+    advance(first, planes)
     first.save(tmp_path / "tiny.pt")
     resumed = Run(TINY)
     resumed.load(tmp_path / "tiny.pt")
-    for _ in range(2):
-        resumed.advance(Pictures(planes))
+    advance(resumed, planes, 2)
     assert resumed.step == whole.step == 3
     assert_same_state(resumed, whole)
 
@@ -111,7 +116,7 @@ def test_checkpoint_without_what_recipes_have_learnt_since(
     planes: list[Luma], tmp_path: Path
 ) -> None:
     run = Run(TINY)
-    run.advance(Pictures(planes))
+    advance(run, planes)
     run.save(tmp_path / "tiny.pt")
     state = torch.load(tmp_path / "tiny.pt", weights_only=True)
     for name in ("objective", "initialization", "optimizer", "halving", "last", "momentum", "ema"):
@@ -143,7 +148,7 @@ def test_full_disk_keeps_the_checkpoint(planes: list[Luma], tmp_path: Path) -> N
     run = Run(TINY)
     run.save(path)
     before = path.read_bytes()
-    run.advance(Pictures(planes))
+    advance(run, planes)
     path.with_suffix(".tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"step 1 can't be written to .*tiny\.pt \(No space left"):
         run.save(path)
@@ -249,6 +254,20 @@ def test_learning_rate_rises_holds_and_falls() -> None:
     assert 0 < rates[-1] < 0.01
 
 
+def test_batches_made_ahead_are_those_of_the_steps(planes: list[Luma]) -> None:
+    with closing(batches(Pictures(planes), TINY, 4, rank=1, ranks=2)) as made:
+        for step, batch in zip(range(4, 7), made, strict=False):
+            wanted = sample_batch(Pictures(planes), TINY, step, rank=1, ranks=2)
+            assert all(torch.equal(a, b) for a, b in zip(batch, wanted, strict=True))
+
+
+def test_bfloat16_is_on_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for precision in ("bf16", "fp32"):
+        monkeypatch.setattr("training.processes.native_precision", lambda p=precision: p)
+        assert Run(TINY).bfloat16 == (precision == "bf16")
+        assert not Run(TINY, bfloat16=False).bfloat16
+
+
 def test_batch_depends_on_the_step_alone(planes: list[Luma]) -> None:
     distorted, clean, weight = sample_batch(Pictures(planes), TINY, 5)
     assert distorted.shape == clean.shape == (2, 1, 32, 32)
@@ -278,7 +297,7 @@ def test_video_batch_depends_on_the_step_alone(
 
 def test_run_begins_with_the_weights_of_another(planes: list[Luma], tmp_path: Path) -> None:
     other = Run(TINY)
-    other.advance(Pictures(planes))
+    advance(other, planes)
     other.save(tmp_path / "other.pt")
     large = [np.kron(plane, np.ones((4, 4), np.uint8)) for plane in planes]
     recipe = replace(VIDEO, start="other", steps=0)
@@ -324,8 +343,7 @@ def test_crops_lie_within_the_plane(planes: list[Luma]) -> None:
 
 def test_gain_is_what_the_shipped_code_path_gives(planes: list[Luma], tmp_path: Path) -> None:
     run = Run(TINY)
-    for _ in range(2):
-        run.advance(Pictures(planes))
+    advance(run, planes, 2)
     run.save(tmp_path / "tiny.pt")
     model = export(
         "tiny", tmp_path / "tiny.pt", tmp_path, partial(measure, sets={"LIVE1": (planes, (10,))})
@@ -341,7 +359,7 @@ def test_gain_is_what_the_shipped_code_path_gives(planes: list[Luma], tmp_path: 
 
 def test_export_of_a_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
     run = Run(TINY)
-    run.advance(Pictures(planes))
+    advance(run, planes)
     run.save(tmp_path / "tiny.pt")
     models = tmp_path / "models"
     for name in ("l4-tiny", "l4-other"):

@@ -14,7 +14,7 @@ from training.data import Luma
 from training.loop import Run
 from training.objectives import SOBEL, initialize, loss
 from training.recipes import PAPER_RATES, RECIPES, Recipe, paper
-from training.samples import Pictures
+from training.samples import Pictures, sample_batch
 from training.units import activity, highest_rates, saturation, shares
 from vfilter.networks import L4, L8
 from vfilter.torch_module import TorchNetwork
@@ -94,7 +94,8 @@ def test_initializations_differ_in_the_means_of_the_filters(network) -> None:  #
 @pytest.mark.parametrize("objective", ["direct", "edge"])
 def test_objectives_train(objective: str, planes: list[Luma]) -> None:
     run = Run(replace(TINY, objective=objective, steps=40))
-    losses = [run.advance(Pictures(planes))[0] for _ in range(12)]
+    batches = (sample_batch(Pictures(planes), run.recipe, step) for step in range(12))
+    losses = [run.advance(batch)[0] for batch in batches]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -110,12 +111,12 @@ def test_recipe_of_the_paper() -> None:
 def test_recipe_of_the_paper_is_sgd(planes: list[Luma]) -> None:
     """Two steps of momentum, by hand; the last layer at a tenth of the rate."""
     recipe = replace(paper(RECIPES["l4-q10"]), batch=2, crop=32, weight_decay=0.0)
-    run = Run(recipe)
+    run = Run(recipe, bfloat16=False)
     names = [name for name, _ in run.module.named_parameters()]
     expected = {name: value.detach().clone() for name, value in run.module.named_parameters()}
     velocity = {name: torch.zeros_like(value) for name, value in expected.items()}
     for _ in range(2):
-        run.advance(Pictures(planes))
+        run.advance(sample_batch(Pictures(planes), recipe, run.step))
         for name, value in run.module.named_parameters():
             assert value.grad is not None
             velocity[name] = 0.9 * velocity[name] + value.grad

@@ -7,9 +7,7 @@ python -m training demo --data DIR
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
@@ -26,6 +24,7 @@ from training.recipes import RECIPES, Initialization, Objective, Recipe, paper
 from training.reencode import CLIPS, cost_table
 from training.samples import Pictures
 from training.sources import SOURCES, checking_clips, gains
+from training.stopping import stop_flag
 from training.strength import (
     FITTED,
     Curve,
@@ -73,7 +72,9 @@ def train_command(
     initialization: Annotated[str, typer.Option(help="symmetric or plain.")] = "symmetric",
     images: Annotated[int | None, typer.Option(help="Images to train on, if not all.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
-    bfloat16: Annotated[bool, typer.Option(help="Autocast, for processors that have it.")] = False,
+    bfloat16: Annotated[
+        bool | None, typer.Option(help="Products in bfloat16, or not; else if the device has them.")
+    ] = None,
     tensorboard: Annotated[
         Path | None, typer.Option(help="Folder of TensorBoard's events.")
     ] = EVENTS,
@@ -97,8 +98,7 @@ def train_command(
             stopped=stop_flag() if place.ranks == 1 else lambda: False,
         )
     if run.step < chosen.steps:
-        print(f"stopped at step {run.step}: the same command goes on", file=sys.stderr)
-        raise SystemExit(130)
+        raise InterruptedError(f"stopped at step {run.step}: the same command goes on")
 
 
 def choose(
@@ -132,19 +132,6 @@ def choose(
         steps=chosen.steps if steps is None else steps,
         crop=chosen.crop if crop is None else crop,
     )
-
-
-def stop_flag() -> Callable[[], bool]:
-    """Whether Ctrl-C or a request to end has come; a second one ends at once."""
-    stopped: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        stopped.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return lambda: bool(stopped)
 
 
 @app.command("export")
@@ -214,6 +201,9 @@ def main() -> None:
     """Run the command line; what is wrong with the input is told in one line."""
     try:
         app()
+    except InterruptedError as stopped:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(130) from None
     except (OSError, ValueError, VdeblockError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

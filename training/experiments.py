@@ -14,6 +14,7 @@ from training.demo import demo
 from training.recipes import Objective
 from training.samples import Pictures
 from training.speed import SIDE, speed
+from training.stopping import stop_flag
 from vfilter.comparison.metrics import psnr
 from vfilter.errors import ModelError
 from vfilter.restorer import Restorer
@@ -102,7 +103,7 @@ def figure5(
 ) -> None:
     """Figure 5: IPSNR over quality of L4 trained for one quality each, and for all."""
     chosen = cast(Objective, objective)
-    rows = figures.figure5(figures.Budget(data, runs, steps, images), chosen)
+    rows = figures.figure5(figures.Budget(data, runs, steps, images, stop_flag()), chosen)
     name = "figure5" if objective == "residual" else f"figure5-{objective}"
     figures.write_rows(rows, results / f"{name}.csv")
     title = f"Figure 5: L4, {objective}, {steps} steps each; {images} images of LIVE1"
@@ -117,7 +118,7 @@ def figure6(
     results: Results = RESULTS,
 ) -> None:
     """Figure 6: IPSNR over steps of L4 by objective, at quality 10; table5 and figure7 use it."""
-    rows = figures.figure6(figures.Budget(data, runs, steps, images), results)
+    rows = figures.figure6(figures.Budget(data, runs, steps, images, stop_flag()), results)
     figures.write_rows(rows, results / "figure6.csv")
     title = f"Figure 6: L4, quality 10, our recipe; {images} images of BSDS500 val"
     plots.lines(rows, "objective", "step", results / "figure6.png", title, ticks=False)
@@ -139,7 +140,7 @@ def figure8(
     results: Results = RESULTS,
 ) -> None:
     """Figure 8: IPSNR on seen and unseen images over the number of training images."""
-    budget = figures.Budget(data, runs, steps, images)
+    budget = figures.Budget(data, runs, steps, images, stop_flag())
     rows = figures.figure8(budget, network or ["l4", "l8"], quality)
     figures.write_rows(rows, results / "figure8.csv")
     title = f"Figure 8: quality {quality}, {steps} steps each; means over {images} images"

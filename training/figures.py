@@ -8,7 +8,7 @@ small scale, and goes on where it was left. In a minute: python -m training figu
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -49,13 +49,15 @@ CROPS = {"l4": (4, 96), "l8": (4, 64), "arcnn": (4, 96)}
 class Budget:
     """What every curve of a figure gets, and where its runs are kept.
 
-    steps: of each training; images: of a data set, of those that a curve is measured on.
+    steps: of each training; images: of a data set, of those that a curve is measured on;
+    stopped: whether to leave off after this step, the checkpoint written.
     """
 
     data: Path
     runs: Path
     steps: int
     images: int
+    stopped: Callable[[], bool] = lambda: False
 
     def recipe(self, network: str, low: int, high: int, objective: Objective) -> Recipe:
         """Our recipe at a small scale, every quality of `low` to `high` as common."""
@@ -82,16 +84,23 @@ class Budget:
         validation: Sequence[Luma],
         until: int | None = None,
     ) -> Run:
-        """The run of a curve, as far as `until`, from where it was left."""
+        """The run of a curve, as far as `until`, from where it was left.
+
+        Raises InterruptedError if it is stopped before.
+        """
         print(f"{name}, {self.steps} steps", flush=True)
-        return train(
+        run = train(
             recipe,
             Pictures(planes),
             validation,
             self.checkpoint(name),
             save_every=max(1, self.steps // POINTS),
             until=until,
+            stopped=self.stopped,
         )
+        if run.step < (self.steps if until is None else until):
+            raise InterruptedError(f"stopped at step {run.step}: the same command goes on")
+        return run
 
     def checkpoint(self, name: str) -> Path:
         """Where the run of a curve is kept; another budget is another run."""

@@ -7,6 +7,7 @@ import math
 import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from training.log import Log
 from training.objectives import centre, initialize, loss
 from training.processes import ALONE, Place
 from training.recipes import Recipe
-from training.samples import Pictures, damaged_pairs, sample_batch
+from training.samples import Batch, Pictures, batches, damaged_pairs
 from vfilter.networks import NETWORKS, Network
 from vfilter.torch_module import TorchNetwork
 
@@ -36,11 +37,15 @@ class Run:
     """One training run: module, averaged weights, optimizer and the step they have reached.
 
     Every batch is a function of the recipe and the step, so the step is all of the random state.
+    bfloat16: whether products are in bfloat16 (autocast); None for what the device has of its own.
     """
 
-    def __init__(self, recipe: Recipe, place: Place = ALONE) -> None:
+    def __init__(
+        self, recipe: Recipe, place: Place = ALONE, *, bfloat16: bool | None = None
+    ) -> None:
         self.recipe = recipe
         self.place = place
+        self.bfloat16 = place.bfloat16 if bfloat16 is None else bfloat16
         self.network: Network = NETWORKS[recipe.network]
         self.step = 0
         self.seconds = 0.0
@@ -113,18 +118,19 @@ class Run:
         self.module.load_state_dict(state["average"])
         self.average = _copied(state["average"])
 
-    def advance(self, pictures: Pictures, *, bfloat16: bool = False) -> tuple[float, float]:
-        """One step. Returns the loss in squared 8-bit codes (weighted) and the gradient norm."""
-        started = time.perf_counter()
+    def advance(self, batch: Batch) -> tuple[float, float]:
+        """One step on this process's share of its batch.
+
+        Returns the loss in squared 8-bit codes (weighted) and the gradient norm.
+        """
         self._set_rate(self.recipe.learning_rate(self.step))
-        error = self._error(pictures, bfloat16)
+        error = self._error(batch)
         self.optimizer.zero_grad(set_to_none=True)
         error.backward()  # type: ignore[no-untyped-call]  # stubs
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        self.seconds += time.perf_counter() - started
         return self.place.mean(error.detach()) * 255**2, float(norm)
 
     def _set_rate(self, rate: float) -> None:
@@ -132,12 +138,10 @@ class Run:
         for group, factor in zip(self.optimizer.param_groups, factors, strict=False):
             group["lr"] = rate * factor
 
-    def _error(self, pictures: Pictures, bfloat16: bool) -> Tensor:
-        """The loss of this process's share of the step's batch."""
-        place = self.place
-        batch = sample_batch(pictures, self.recipe, self.step, rank=place.rank, ranks=place.ranks)
-        distorted, clean, weight = (tensor.to(place.device) for tensor in batch)
-        with torch.autocast(place.device.type, torch.bfloat16, enabled=bfloat16):
+    def _error(self, batch: Batch) -> Tensor:
+        device = self.place.device
+        distorted, clean, weight = (tensor.to(device) for tensor in batch)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bfloat16):
             output = self.parallel(distorted.contiguous(memory_format=torch.channels_last))
         radius = self.network.radius
         before, after = centre(distorted, radius), centre(clean, radius)
@@ -194,9 +198,11 @@ def read_checkpoint(path: Path, device: torch.device = ALONE.device) -> dict[str
     return state
 
 
-def open_run(recipe: Recipe, checkpoint: Path, place: Place = ALONE) -> Run:
+def open_run(
+    recipe: Recipe, checkpoint: Path, place: Place = ALONE, *, bfloat16: bool | None = None
+) -> Run:
     """The run of a checkpoint, or where there is none a new one, by `recipe.start`."""
-    run = Run(recipe, place)
+    run = Run(recipe, place, bfloat16=bfloat16)
     if checkpoint.exists():
         run.load(checkpoint)
     elif recipe.start is not None:
@@ -210,7 +216,7 @@ def train(
     validation: Sequence[Luma],
     checkpoint: Path,
     *,
-    bfloat16: bool = False,
+    bfloat16: bool | None = None,
     save_every: int = 500,
     until: int | None = None,
     tensorboard: Path | None = None,
@@ -221,10 +227,11 @@ def train(
 
     Every `save_every` steps writes the checkpoint and the PSNR gain in dB on `validation` at
     three qualities into the CSV log beside it.
+    bfloat16: as of `Run`;
     until: step at which to leave off, of the recipe's; tensorboard: folder of its events;
     stopped: whether to leave off after this step, the checkpoint written.
     """
-    run = open_run(recipe, checkpoint, place)
+    run = open_run(recipe, checkpoint, place, bfloat16=bfloat16)
     last = min(recipe.steps, recipe.steps if until is None else until)
     log = Log(checkpoint.with_suffix(".csv"), tensorboard) if place.first else None
     low, high = recipe.qualities
@@ -232,18 +239,21 @@ def train(
     pairs = {quality: damaged_pairs(recipe, validation, quality) for quality in qualities}
     losses: list[float] = []
     norms: list[float] = []
-    while run.step < last and not stopped():
-        error, norm = run.advance(pictures, bfloat16=bfloat16)
-        losses.append(error)
-        norms.append(norm)
-        if not math.isfinite(error):
-            raise ValueError(f"the loss is {error} at step {run.step}: choose a lower rate")
-        if log is not None and run.step % LOG_EVERY == 0:
-            _show_progress(run, losses[-LOG_EVERY:], norms[-LOG_EVERY:], last, log)
-        if log is not None and (run.step % save_every == 0 or run.step == last):
-            run.save(checkpoint)
-            _evaluate(run, float(np.mean(losses)), pairs, log)
-            losses, norms = [], []
+    with closing(batches(pictures, recipe, run.step, rank=place.rank, ranks=place.ranks)) as made:
+        while run.step < last and not stopped():
+            started = time.perf_counter()
+            error, norm = run.advance(next(made))
+            run.seconds += time.perf_counter() - started
+            losses.append(error)
+            norms.append(norm)
+            if not math.isfinite(error):
+                raise ValueError(f"the loss is {error} at step {run.step}: choose a lower rate")
+            if log is not None and run.step % LOG_EVERY == 0:
+                _show_progress(run, losses[-LOG_EVERY:], norms[-LOG_EVERY:], last, log)
+            if log is not None and (run.step % save_every == 0 or run.step == last):
+                run.save(checkpoint)
+                _evaluate(run, float(np.mean(losses)), pairs, log)
+                losses, norms = [], []
     if log is not None and losses:
         run.save(checkpoint)
     return run

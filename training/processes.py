@@ -11,6 +11,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vfilter.torch_engine import native_precision
+
 
 @dataclass(frozen=True)
 class Place:
@@ -24,6 +26,13 @@ class Place:
     def first(self) -> bool:
         """Whether this is the process that evaluates, logs and writes checkpoints."""
         return self.rank == 0
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the device has products of bfloat16 of its own."""
+        if self.device.type == "cuda":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return native_precision() == "bf16"
 
     def mean(self, value: Tensor) -> float:
         """The mean of a scalar over all processes."""

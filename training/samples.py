@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 import numpy as np
 import torch
@@ -19,6 +22,11 @@ CROPS = 2
 """Crops that training takes of each film."""
 
 
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the weight of each
+crop's squared error, (N, 1, 1, 1) float32."""
+
+
 @dataclass(frozen=True)
 class Pictures:
     """What training sees: luma planes of photographs, and clips for the video codecs."""
@@ -27,14 +35,28 @@ class Pictures:
     clips: Sequence[Sequence[Luma]] = ()
 
 
+def batches(
+    pictures: Pictures, recipe: Recipe, start: int, *, rank: int = 0, ranks: int = 1
+) -> Generator[Batch]:
+    """`sample_batch` of each step from `start` on, endlessly.
+
+    A thread makes the next one while this one is used.
+    """
+    make = partial(sample_batch, pictures, recipe, rank=rank, ranks=ranks)
+    with ThreadPoolExecutor(1) as pool:
+        ahead = pool.submit(make, start)
+        for step in count(start + 1):
+            batch = ahead.result()
+            ahead = pool.submit(make, step)
+            yield batch
+
+
 def sample_batch(
     pictures: Pictures, recipe: Recipe, step: int, *, rank: int = 0, ranks: int = 1
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Batch:
     """The batch of `step`, which depends on nothing but `recipe` and `step`.
 
     rank, ranks: which of several equal shares of it is wanted.
-    Returns distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the
-    weight of each crop's squared error, (N, 1, 1, 1) float32.
     """
     jpegs = recipe.codec == "jpeg"
     sample, draws = (_jpeg_crop, recipe.batch) if jpegs else (_video_crops, recipe.batch // CROPS)
@@ -99,7 +121,7 @@ def damaged_pairs(recipe: Recipe, planes: Sequence[Luma], setting: int) -> list[
 
 def _to_tensor(crops: Sequence[Luma]) -> Tensor:
     """(N, 1, H, W) float32 on the networks' scale of N uint8 crops (H, W)."""
-    return torch.from_numpy(np.stack(crops)[:, None]).float() / 255 - 0.5
+    return torch.from_numpy(np.stack(crops)[:, None].astype(np.float32) / 255 - np.float32(0.5))
 
 
 def sample_quality(recipe: Recipe, rng: np.random.Generator) -> int:

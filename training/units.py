@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 from training.data import Luma
 from training.loop import Run
 from training.recipes import Initialization, Recipe, paper
-from training.samples import Pictures
+from training.samples import Pictures, batches
 from vfilter.torch_module import TorchNetwork
 
 SELDOM = 0.01
@@ -79,8 +81,9 @@ def saturation(
             "start": shares(activity(run.module, planes)),
             "start, 0 to 1": shares(activity(run.module, planes, offset=0.0)),
         }
-        while run.step < recipe.steps:
-            run.advance(pictures)
+        with closing(batches(pictures, run.recipe, 0)) as made:
+            for batch in islice(made, recipe.steps):
+                run.advance(batch)
         found[f"step {run.step}"] = shares(activity(run.module, planes))
         for when, layers in found.items():
             for k, (dead, always) in enumerate(layers, start=1):
@@ -119,8 +122,9 @@ def _end(recipe: Recipe, pictures: Pictures) -> float:
     """
     run = Run(recipe)
     losses: list[float] = []
-    while run.step < recipe.steps:
-        losses.append(run.advance(pictures)[0])
-        if not losses[-1] < 10 * losses[0]:
-            return math.inf
+    with closing(batches(pictures, recipe, 0)) as made:
+        for batch in islice(made, recipe.steps):
+            losses.append(run.advance(batch)[0])
+            if not losses[-1] < 10 * losses[0]:
+                return math.inf
     return float(np.mean(losses[-TAIL:]) / np.mean(losses[:TAIL]))
