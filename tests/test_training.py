@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from training.export import commit, export, measure
 from training.log import Log, read_rows
 from training.loop import Run, train
 from training.recipes import Recipe
-from training.samples import Pictures, batches, sample_batch, table_scale
+from training.samples import Pictures, batches, sample_batch, sample_quality, table_scale
 from training.video import film
 from vfilter.comparison.metrics import psnr
 from vfilter.networks import L4
@@ -323,6 +324,16 @@ def test_symmetric_initialization() -> None:
         assert weight.mean(dim=(1, 2, 3)).abs().max() < 1e-6
     assert weights[-1].std() < 2e-3
     assert_same_state(run, Run(replace(TINY, network="l8")))
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
+def test_qualities_lie_in_their_range(slope: float) -> None:
+    recipe = replace(TINY, slope=slope, fine=0.0)
+    rng = np.random.default_rng(0)
+    drawn = [sample_quality(recipe, rng) for _ in range(2000)]
+    assert (min(drawn), max(drawn)) == (10, 60)
+    middle = {0.0: 35, 1.0: math.sqrt(600), 2.0: 2 / (1 / 10 + 1 / 60)}[slope]
+    assert np.median(drawn) == pytest.approx(middle, abs=1.5)
 
 
 def test_table_scale_is_that_of_libjpeg() -> None:

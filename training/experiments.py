@@ -29,7 +29,7 @@ Steps = Annotated[int, typer.Option(help="Steps of every training of the figure.
 Some = Annotated[int, typer.Option(help="Images that a point of a curve is the mean of.")]
 Runs = Annotated[Path, typer.Option(help="Folder where the trainings are kept.")]
 Stored = Annotated[bool, typer.Option(help="Take our scores from the models' metrics.json.")]
-Rivals = Annotated[bool, typer.Option(help="Run SA-DCT too, which takes minutes.")]
+Rivals = Annotated[bool, typer.Option(help="Run spp and SA-DCT too, which takes minutes.")]
 
 RESULTS = Path("training/results")
 RUNS = Path("build/figures")
@@ -42,7 +42,7 @@ def table3(
     data: Data,
     images: Images = None,
     stored: Stored = False,
-    rivals: Rivals = False,
+    rivals: Rivals = True,
     results: Results = RESULTS,
 ) -> None:
     """Table 3: PSNR, PSNR-B and SSIM on LIVE1 at qualities 10 and 20."""
@@ -54,7 +54,7 @@ def table4(
     data: Data,
     images: Images = None,
     stored: Stored = False,
-    rivals: Rivals = False,
+    rivals: Rivals = True,
     results: Results = RESULTS,
 ) -> None:
     """Table 4: the same on the validation set of BSDS500."""

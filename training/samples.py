@@ -135,7 +135,7 @@ def sample_quality(recipe: Recipe, rng: np.random.Generator) -> int:
     power = 1.0 - recipe.slope
     if power == 0:
         return round(math.exp(rng.uniform(math.log(low), math.log(high))))
-    quality: float = rng.uniform(high**power, low**power) ** (1 / power)
+    quality: float = rng.uniform(*sorted((low**power, high**power))) ** (1 / power)
     return round(quality)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from training.evaluate import METRICS, restore, scores
 from training.figures import load_curve
 from training.paper import MEASURED, PAPER, PAPER_OBJECTIVES, Scores
 from training.recipes import Objective
-from vfilter.bitstream import scaled_luma_table
+from training.rivals import best_qp, by_sadct, by_spp, told_qp
 from vfilter.errors import ModelError
 from vfilter.restorer import Restorer
 from vfilter.weights import Model, load
@@ -26,6 +26,8 @@ FOLDERS = {"LIVE1": "LIVE1", "BSDS500 val": "BSDS500/val"}
 """Folders of the tables' data sets."""
 
 QUALITIES = (10, 20)
+
+UNITS = "PSNR and PSNR-B in dB, SSIM with a uniform 8x8 window (the CSV has the Gaussian one too)."
 
 Values = dict[str, float] | None
 """Scores by metric (`training.evaluate.METRICS`); None where there is nothing to measure."""
@@ -61,10 +63,15 @@ def measured_rows(dataset: str, method: str) -> Iterator[Row]:
 
 
 def restored_scores(
-    planes: Sequence[Luma], quality: int, restoring: Callable[[Luma], Luma]
+    planes: Sequence[Luma], quality: int, restoring: Callable[[list[Luma]], Sequence[Luma]]
 ) -> dict[str, float]:
     """Scores of `planes` after JPEG of `quality` and `restoring`."""
-    return scores([restoring(jpeg(plane, quality)) for plane in planes], planes)
+    return scores(restoring([jpeg(plane, quality) for plane in planes]), planes)
+
+
+def each(restoring: Callable[[Luma], Luma]) -> Callable[[list[Luma]], list[Luma]]:
+    """What `restoring` makes of each plane."""
+    return lambda planes: [restoring(plane) for plane in planes]
 
 
 def own_row(
@@ -72,6 +79,7 @@ def own_row(
     models: str,
     dataset: str,
     planes: Sequence[Luma] | None,
+    qualities: Sequence[int] = QUALITIES,
 ) -> Row:
     """Our row of a method: of the shipped models `models`.format(quality), blind.
 
@@ -79,7 +87,7 @@ def own_row(
     """
     values: dict[int, Values] = {}
     missing = []
-    for quality in QUALITIES:
+    for quality in qualities:
         name = models.format(quality)
         try:
             model = load(name)
@@ -96,21 +104,28 @@ def _scores_of(model: Model, dataset: str, quality: int, planes: Sequence[Luma] 
         found: dict[str, float] = model.metrics["results"][dataset][str(quality)]["restored"]
         return found
     with Restorer(model, device="cpu", precision="fp32") as restorer:
-        return restored_scores(planes, quality, restorer.luma)
+        return restored_scores(planes, quality, each(restorer.luma))
 
 
-def sadct_row(planes: Sequence[Luma]) -> Row:
-    """The row of our own SA-DCT, told the quantization table."""
-    sadct = import_module("vfilter.comparison.sadct").sadct
+def distorted_row(planes: Sequence[Luma], qualities: Sequence[int] = QUALITIES) -> Row:
+    """The row of what is not restored."""
+    return Row("distorted", "ours", {q: restored_scores(planes, q, lambda y: y) for q in qualities})
 
-    def restoring(quality: int) -> Callable[[Luma], Luma]:
-        table = scaled_luma_table(quality)
-        return lambda plane: sadct(plane, table)
 
-    values: dict[int, Values] = {
-        quality: restored_scores(planes, quality, restoring(quality)) for quality in QUALITIES
-    }
-    return Row("SA-DCT", "ours", values)
+def rival_rows(planes: Sequence[Luma]) -> Iterator[Row]:
+    """Rows of spp at its best QP and at that of the luma table, and of our own SA-DCT."""
+    for method, choose in (
+        ("spp, best QP", partial(best_qp, planes)),
+        ("spp, QP of the table", told_qp),
+    ):
+        qps = {quality: choose(quality) for quality in QUALITIES}
+        values: dict[int, Values] = {
+            quality: restored_scores(planes, quality, partial(by_spp, qp=qp))
+            for quality, qp in qps.items()
+        }
+        yield Row(method, "ours", values, "QP " + ", ".join(map(str, qps.values())))
+    values = {q: restored_scores(planes, q, partial(by_sadct, quality=q)) for q in QUALITIES}
+    yield Row("SA-DCT", "ours", values)
 
 
 def comparison(
@@ -119,14 +134,13 @@ def comparison(
     """The rows of table 3 ("LIVE1") or 4 ("BSDS500 val").
 
     images: how many of the data set, if not all; stored: whether our networks' scores are those
-    of their export; rivals: whether SA-DCT is measured, which takes minutes.
+    of their export; rivals: whether spp and SA-DCT are run, which takes minutes.
     """
     planes = load_folder(data / FOLDERS[dataset])[:images]
-    distorted: dict[int, Values] = {q: restored_scores(planes, q, lambda y: y) for q in QUALITIES}
-    rows = [Row("distorted", "ours", distorted), *paper_rows(dataset, "distorted")]
-    rows += [*measured_rows(dataset, "spp"), *paper_rows(dataset, "spp")]
-    rows += [sadct_row(planes)] if rivals else []
-    rows += [*measured_rows(dataset, "SA-DCT"), *paper_rows(dataset, "SA-DCT")]
+    rows = [distorted_row(planes), *paper_rows(dataset, "distorted")]
+    rows += rival_rows(planes) if rivals else ()
+    rows += [*paper_rows(dataset, "spp"), *measured_rows(dataset, "SA-DCT")]
+    rows += paper_rows(dataset, "SA-DCT")
     own = None if stored else planes
     rows += [own_row("AR-CNN", "arcnn-q{}", dataset, own)]
     rows += [*measured_rows(dataset, "AR-CNN"), *paper_rows(dataset, "AR-CNN")]
@@ -141,14 +155,13 @@ def comparison(
 def objectives(data: Path, results: Path, images: int | None) -> list[Row]:
     """The rows of table 5: L4 on LIVE1 at quality 10, the networks those of figure 6."""
     planes = load_folder(data / FOLDERS["LIVE1"])[:images]
-    rows = [Row("distorted", "ours", {10: restored_scores(planes, 10, lambda y: y)})]
+    rows = [distorted_row(planes, (10,))]
     chosen: tuple[Objective, ...] = ("direct", "edge", "residual")
     paper = {name: Row(name, "paper", {10: named(v)}) for name, v in PAPER_OBJECTIVES.items()}
     rows.append(paper["distorted"])
     for objective in chosen:
         rows += [_objective_row(objective, planes, results), paper[objective]]
-    shipped = own_row("residual, shipped", "l4-q{}", "LIVE1", planes)
-    return [*rows, Row(shipped.method, "ours", {10: shipped.values[10]}, shipped.remark)]
+    return [*rows, own_row("residual, shipped", "l4-q{}", "LIVE1", planes, (10,))]
 
 
 def _objective_row(objective: Objective, planes: Sequence[Luma], results: Path) -> Row:
@@ -156,7 +169,7 @@ def _objective_row(objective: Objective, planes: Sequence[Luma], results: Path) 
     if not path.exists():
         return Row(objective, "ours", {10: None}, "run figure6 first")
     module, steps = load_curve(path)
-    found = restored_scores(planes, 10, lambda plane: restore(module, plane, objective))
+    found = restored_scores(planes, 10, each(partial(restore, module, objective=objective)))
     return Row(objective, "ours", {10: found}, f"{steps} steps, as all of figure 6")
 
 
@@ -189,7 +202,7 @@ def plain(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write(rows: Sequence[Row], path: Path, title: str) -> None:
     """Print the rows as Markdown, and write them as `path`.md and `path`.csv."""
-    text = markdown(rows)
+    text = f"{UNITS}\n\n{markdown(rows)}"
     print(text)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".md").write_text(f"# {title}\n\n{text}", encoding="utf-8")
