@@ -599,9 +599,9 @@ def test_a_file_whose_reading_fails_is_an_error(
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     restore_video(path, tmp_path / "truncated.mkv", strength=0)
-    content, opened = Failing(whole[:20]), Path.open
+    opened = Path.open
     monkeypatch.setattr(
-        Path, "open", lambda p, *a, **k: content if p == path else opened(p, *a, **k)
+        Path, "open", lambda p, *a, **k: Failing(whole[:20]) if p == path else opened(p, *a, **k)
     )
     with pytest.raises(InputError, match=r"in\.avi: reading failed .Input/output error."):
         restore_video(path, tmp_path / "out.mkv", strength=0)

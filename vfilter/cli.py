@@ -366,23 +366,27 @@ def _restore(
     quiet: bool,
 ) -> bool:
     """Restore one file, and tell about it. Returns whether it was finished already."""
-    from vfilter.job import is_finished, job_of
+    from vfilter.job import is_finished
+    from vfilter.opening import is_pipe
     from vfilter.pipeline import Progress, restore_video
+    from vfilter.segments import discard
 
-    there = "-" not in (input, output) and Path(output).is_file() and Path(input).is_file()
-    if resume and there and is_finished(Path(output), Path(input), job_of(input, arguments)):
+    if resume and output != "-" and is_finished(Path(output), Path(input), arguments):
+        discard(Path(output))
         if not quiet:
             _say(f"{output}: finished already")
         return True
     if resume is None and output != "-":
         _ask(Path(output))
     as_json = kind == ProgressKind.json
+    waits = not is_pipe(input)  # there the next frame may never come
     with showing(kind) as show:
 
         def step(progress: Progress) -> None:
             if show is not None:
                 show(progress)
-            interruption.between_frames()
+            interruption.waits = waits
+            interruption.check()
 
         try:
             summary = restore_video(
@@ -395,7 +399,7 @@ def _restore(
                 on_plan=None if quiet else plan_as_json if as_json else print_plan,
             )
         finally:
-            interruption.at_once()
+            interruption.waits = False
     if as_json:
         summary_as_json(output, summary)
     elif not quiet:
@@ -560,7 +564,7 @@ def _errors(*, debug: bool) -> Iterator[None]:
     """Turn errors into one line on stderr and their exit code."""
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, USAGE_ERROR):
         raise
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT

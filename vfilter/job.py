@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from vfilter import __version__
+from vfilter.opening import unreadable
 from vfilter.weights import Model
 
 ENDS = 1 << 20
@@ -32,13 +35,17 @@ def job_of(input: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def identity(path: Path) -> dict[str, Any]:
     """What a file is known by: name, size in bytes, time of change, hash of begin and end.
 
-    The name is that of the file alone, so that a folder may be moved.
+    The name is that of the file alone, so that a folder may be moved. Raises InputError if it
+    can't be read.
     """
-    told = path.stat()
-    with path.open("rb") as file:
-        ends = file.read(ENDS)
-        file.seek(max(0, told.st_size - ENDS))
-        ends += file.read(ENDS)
+    try:
+        told = path.stat()
+        with path.open("rb") as file:
+            ends = file.read(ENDS)
+            file.seek(max(0, told.st_size - ENDS))
+            ends += file.read(ENDS)
+    except OSError as error:
+        raise unreadable(path, error) from error
     digest = hashlib.sha256(ends).hexdigest()
     return {"name": path.name, "size": told.st_size, "mtime": told.st_mtime_ns, "ends": digest}
 
@@ -51,29 +58,38 @@ def weights_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def mark(output: Path, input: Path, job: Mapping[str, Any]) -> None:
-    """Give a finished output the times of its input, and its job where the file system can."""
+def mark(output: Path, input: Path, arguments: Mapping[str, Any]) -> None:
+    """Give a complete output the times of its input, and its job, where the file system can."""
     told = input.stat()
-    os.utime(output, ns=(told.st_atime_ns, told.st_mtime_ns))
+    with suppress(OSError):
+        os.utime(output, ns=(told.st_atime_ns, told.st_mtime_ns))
     if hasattr(os, "setxattr"):
         with suppress(OSError):
-            os.setxattr(output, MARK, _digest(job))
+            os.setxattr(output, MARK, _digest(input, arguments))
 
 
-def is_finished(output: Path, input: Path, job: Mapping[str, Any]) -> bool:
-    """Whether `output` is what `job` makes of `input`.
+def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool:
+    """Whether `output` is what a run with `arguments` made of `input`, of whatever version.
 
-    Where the file system holds no mark, an output of the input's time is taken for it.
+    Where the file system holds no marks, an output that has the input's time and is no copy of it
+    is taken for that.
     """
-    if not output.is_file():
-        return False
-    if hasattr(os, "getxattr"):
-        with suppress(OSError):
-            return os.getxattr(output, MARK) == _digest(job)
-    return abs(output.stat().st_mtime_ns - input.stat().st_mtime_ns) < COARSEST
+    try:
+        told, source = output.stat(), input.stat()
+        if not (stat.S_ISREG(told.st_mode) and stat.S_ISREG(source.st_mode)):
+            return False
+        if hasattr(os, "getxattr"):
+            return os.getxattr(output, MARK) == _digest(input, arguments)
+    except OSError as error:
+        if error.errno != errno.ENOTSUP:
+            return False  # it isn't there, or not marked
+    alike = abs(told.st_mtime_ns - source.st_mtime_ns) < COARSEST
+    return alike and told.st_size != source.st_size
 
 
-def _digest(job: Mapping[str, Any]) -> bytes:
+def _digest(input: Path, arguments: Mapping[str, Any]) -> bytes:
+    """What a finished output is known by, as hexadecimal digits."""
+    job = {key: _plain(value) for key, value in arguments.items()} | {"input": identity(input)}
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest().encode()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import stat
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.codec.context import CodecContext
@@ -38,11 +39,14 @@ DEFAULT_SCORE = 5_000_000
 """Pixels that the default disposition is worth when FFmpeg chooses a video stream."""
 
 
-class StandardInput:
-    """Standard input as PyAV reads it, whose callbacks lose every exception but `Exception`."""
+class Pipe:
+    """A pipe as PyAV reads it, whose callbacks lose every exception but `Exception`."""
 
-    def __init__(self) -> None:
-        self._file = sys.stdin.buffer
+    def __init__(self, path: str | Path) -> None:
+        self.name = str(path)
+        standard = self.name == STANDARD_STREAM
+        opened = None if standard else Path(path).open("rb")  # noqa: SIM115 (see close)
+        self._file: BinaryIO = opened or sys.stdin.buffer
         self._failed: BaseException | None = None
         self.seekable = self._file.seekable
         self.seek = self._file.seek
@@ -59,9 +63,22 @@ class StandardInput:
     def check(self) -> None:
         """Raise InputError if reading has failed, and what interrupted it if something did."""
         if isinstance(self._failed, OSError):
-            raise _unreadable(STANDARD_STREAM, self._failed) from self._failed
+            raise unreadable(self.name, self._failed) from self._failed
         if self._failed is not None:
             raise self._failed
+
+    def close(self) -> None:
+        """Close it, unless it is standard input."""
+        if self.name != STANDARD_STREAM:
+            self._file.close()
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Whether `path` is standard input or a named pipe, where reading may wait for ever."""
+    try:
+        return str(path) == STANDARD_STREAM or Path(path).is_fifo()
+    except OSError:
+        return False  # opening it tells why
 
 
 def check_readable(path: Path, begin: int) -> None:
@@ -76,38 +93,39 @@ def check_readable(path: Path, begin: int) -> None:
     except FileNotFoundError:
         return  # deleted since it was opened, which does not end reading
     except OSError as error:
-        raise _unreadable(str(path), error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(name: str, error: OSError) -> InputError:
+def unreadable(name: str | Path, error: OSError) -> InputError:
+    """The error of a file or pipe that can't be read."""
     reason = error.strerror or str(error)
     return InputError(f"{name}: reading failed ({reason}); check its disk or connection")
 
 
 def open_input(
-    path: str | Path, standard: StandardInput | None = None, *, max_pixels: int = MAX_PIXELS
+    path: str | Path, pipe: Pipe | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> InputContainer:
-    """Open a local file, or standard input for "-", read through `standard` if that is given.
+    """Open a local file, or a pipe ("-" is standard input), read through `pipe` if that is given.
 
     max_pixels: most pixels of a frame that is decoded to find out what the file holds.
 
     Raises InputError if it can't be read, is no media file, or one that leads to other files.
     """
     name = str(path)
-    if name == STANDARD_STREAM and standard is None:
-        standard = StandardInput()
-    file: Any = standard or _local(Path(path))
+    if pipe is None and is_pipe(path):
+        pipe = Pipe(path)
+    file: Any = pipe or _local(Path(path))
     try:
         container = open_alone(file, max_pixels=max_pixels)
     except (av.FFmpegError, OSError) as error:
-        if standard is not None:
-            standard.check()
+        if pipe is not None:
+            pipe.check()
         reason = getattr(error, "strerror", None) or str(error)
         if error.errno == errno.EINVAL:
             reason += "; a list of other files, like a playlist, is not followed"
         raise InputError(f"{name}: not readable as media ({reason})") from error
-    if standard is not None:
-        standard.check()
+    if pipe is not None:
+        pipe.check()
     return container
 
 
@@ -189,10 +207,14 @@ def is_picture(stream: Stream) -> bool:
 
 def _local(path: Path) -> str:
     """The FFmpeg name of a local file, after the checks that give a better reason than FFmpeg's."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_dir():
+    try:
+        told = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if stat.S_ISDIR(told.st_mode):
         raise InputError(f"{path}: is a folder; name one video file")
-    if path.is_file() and path.stat().st_size == 0:
+    if stat.S_ISREG(told.st_mode) and told.st_size == 0:
         raise InputError(f"{path}: is empty")
     return f"file:{path}"

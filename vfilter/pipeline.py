@@ -243,18 +243,24 @@ def restore_video(
             on_plan(plan)
         if plan.lost and not allow_loss:
             raise OutputError(f"{output}: {lost_text(plan)}; --allow-loss goes on without")
-        files = STANDARD_STREAM not in (str(input), str(output))
-        job = job_of(input, restoring | encoding | span) if files else {}
+        files = not plan.piped and Path(input).is_file()
+        arguments = restoring | encoding | span
         segments = None
         if resume and files and plan.resumable:
             means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
             means["weights"] = weights_digest(restore.model_for(hints_of(source.first)))
-            segments = stack.enter_context(Segments(Path(output), job | means))
+            segments = stack.enter_context(Segments(Path(output), job_of(input, arguments) | means))
         record = Record(lossless=lossless) if verify and plan.muxer != Y4M else None
-        sink = Sink(output, source, plan.encoding, plan.streams, segments, record)
+
+        def seal(complete: Path) -> None:
+            if record is not None:
+                record.check(complete)
+            if files:
+                mark(complete, Path(input), arguments)
+
+        sink = Sink(output, source, plan.encoding, plan.streams, segments, record, seal)
         summary = _restore(source, restore, sink, segments, Fraction(segment), plan, progress)
     if files:
-        mark(Path(output), Path(input), job)
         discard(Path(output))
     return replace(summary, verified=record.verdict if record is not None else "")
 
@@ -273,7 +279,7 @@ def _restore(
     count = 0
     tally = Tally()
     total = source.frame_count
-    piped = source.name == STANDARD_STREAM  # reading may then be stuck, and not be interrupted
+    piped = source.pipe is not None  # in a thread, reading it could not be interrupted
     items = (item for item in source) if piped else ahead(source, WAITING)
     with sink, closing(items), behind(WAITING) as write:
         for item in items:
@@ -395,15 +401,24 @@ def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> N
     if str(output) == STANDARD_STREAM:
         return
     target = Path(output)
-    source = Path(input)
-    both = str(input) != STANDARD_STREAM and target.exists() and source.exists()
-    if both and source.samefile(target):
+    if str(input) != STANDARD_STREAM and _are_one(Path(input), target):
         raise ArgumentError(f"{output}: input and output are the same file; name another output")
-    if target.is_dir():
-        raise OutputError(f"{output}: is a folder; name a file")
-    if target.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already; --overwrite replaces it")
-    if not target.parent.is_dir():
-        raise OutputError(f"{output}: no folder {target.parent}; make it first")
+    try:
+        if target.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file")
+        if target.exists() and not overwrite:
+            raise OutputError(f"{output}: exists already; --overwrite replaces it")
+        if not target.parent.is_dir():
+            raise OutputError(f"{output}: no folder {target.parent}; make it first")
+    except OSError as error:
+        raise OutputError(f"{output}: can't be written ({error.strerror})") from error
     if not os.access(target.parent, os.W_OK):
         raise OutputError(f"{output}: folder {target.parent} is not writable")
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False  # one isn't there, or can't be reached

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from vfilter.bitstream import QP_CODECS, hints_of, jpeg_hints, own_quantizers
 from vfilter.errors import InputError
 from vfilter.frames import pts_of
-from vfilter.opening import STANDARD_STREAM, is_picture, main_video, open_input
+from vfilter.opening import is_picture, is_pipe, main_video, open_input
 from vfilter.source import Source
 from vfilter.streams import codec_name
 from vfilter.timeline import packet_time
@@ -81,7 +81,7 @@ def probe(path: str | Path) -> dict[str, Any]:
 def _compression(container: InputContainer, stream: Any, path: str | Path) -> dict[str, Any]:
     """How the restored stream was compressed, of what `probe` tells."""
     codec = codec_name(stream)
-    piped = str(path) == STANDARD_STREAM
+    piped = is_pipe(path)
     if codec == "mjpeg":
         found = list(jpeg_qualities(container, stream, seekable=not piped))
         runs = quality_runs(found)

@@ -67,6 +67,8 @@ class Segments:
         except BaseException as error:
             self._leave(done=False)
             if isinstance(error, OSError):
+                with suppress(OSError):  # it is empty, or not ours
+                    self.folder.rmdir()
                 raise OutputError(f"{self.folder}: can't be written ({error.strerror})") from error
             raise
         return self
@@ -202,13 +204,22 @@ def _check_ours(folder: Path) -> None:
 
 
 def _check_job(folder: Path, job: Mapping[str, Any]) -> None:
-    """Write `job` into `folder`; raise OutputError if there are segments of another job in it."""
+    """Write `job` into `folder`; raise OutputError if there are segments of another job in it.
+
+    Segments of an unknown job are deleted.
+    """
     path = folder / JOB
-    if path.exists() and _is_of_use(folder):
-        _compare(folder, json.loads(path.read_text("utf-8")), json.loads(json.dumps(job)))
-        return
+    with suppress(FileNotFoundError, ValueError):  # cut short in being written, or in clearing
+        if _is_of_use(folder):
+            _compare(folder, json.loads(path.read_text("utf-8")), json.loads(json.dumps(job)))
+            return
+    for segment in folder.glob(f"*{SEGMENT}"):
+        segment.unlink()
     temporary = folder / f"job{PART}"
-    temporary.write_text(json.dumps(job, indent=2), "utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(job, file, indent=2)
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
 
 

@@ -30,27 +30,22 @@ class Stopped(KeyboardInterrupt):
 class Interruption:
     """Whether a signal has asked the run to stop.
 
-    While frames are being restored (from the first `between_frames` on, until `at_once`), the
-    first signal waits for the next call of that; else, and the second one, it raises `Stopped`.
+    While it `waits`, as it does between the frames of a run that can be gone on with, the first
+    signal waits for the next `check`; else, and the second one, it raises `Stopped`.
     """
 
     def __init__(self) -> None:
+        self.waits = False
         self._asked: int | None = None
-        self._waits = False
 
-    def between_frames(self) -> None:
-        """A frame is done. Raises Stopped if a signal has come."""
-        self._waits = True
+    def check(self) -> None:
+        """Raise Stopped if a signal has come."""
         if self._asked is not None:
             raise Stopped(self._asked)
 
-    def at_once(self) -> None:
-        """From here on the first signal raises `Stopped`, as it does before the first frame."""
-        self._waits = False
-
     def ask(self, number: int) -> None:
         """Signal `number` has come."""
-        if not self._waits or self._asked is not None:
+        if not self.waits or self._asked is not None:
             raise Stopped(number)
         self._asked = number
         print(
@@ -82,8 +77,8 @@ def heeding_signals(*, piped: bool) -> Iterator[Interruption]:
         try:
             interruption.ask(number)
         except Stopped:
-            for known in before:
-                signal.signal(known, signal.SIG_IGN)
+            for known in before:  # should tidying get stuck, the next one ends it
+                signal.signal(known, signal.SIG_DFL)
             raise
 
     if threading.current_thread() is threading.main_thread():

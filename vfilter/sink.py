@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -87,7 +88,8 @@ class Sink:
     frames, whose time is off by more than half a frame, as the container counts frames.
 
     segments: where the encoded segments are kept, and taken from; None to keep none.
-    record: what is to be found again in the complete output, checked before it has its name.
+    record: notes what is to be found again in the complete output.
+    seal: called with the complete output's path before it has its name.
     Raises OutputError if it can't be written.
     """
 
@@ -99,6 +101,7 @@ class Sink:
         plans: Sequence[StreamPlan],
         segments: Segments | None = None,
         record: Record | None = None,
+        seal: Callable[[Path], None] | None = None,
     ) -> None:
         self.path = path
         self.muxer = muxer_of(path)
@@ -114,6 +117,7 @@ class Sink:
         self._last_video_dts: int | None = None
         self._segments = segments
         self._record = record
+        self._seal = seal
         self._segment = 0
         self._stored: Iterator[Packet[Any]] = iter(())
         self._encoder: Any = None
@@ -381,8 +385,9 @@ class Sink:
             if self._y4m is not None:
                 self._y4m.close()
             if self._part is not None and self._target is not None:
-                if self._record is not None:
-                    self._record.check(self._part)
+                if self._seal is not None:
+                    self._seal(self._part)
+                _save(self._part)
                 self._part.replace(self._target)
         except BaseException as error:
             self._fail(error)
@@ -404,6 +409,12 @@ class Sink:
                 self._y4m.close()
         if self._part is not None:
             self._part.unlink(missing_ok=True)
+
+
+def _save(path: Path) -> None:
+    """Wait until the disk holds a file, so that a power cut after this can't take it."""
+    with path.open("ab") as file:
+        os.fsync(file.fileno())
 
 
 def encodable(frame: VideoFrame, pix_fmt: str) -> VideoFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -28,11 +28,12 @@ from vfilter.frames import field_marking, pts_of, reformatted, side_data, tags_o
 from vfilter.opening import (
     MAX_PIXELS,
     STANDARD_STREAM,
-    StandardInput,
+    Pipe,
     check_readable,
     check_size,
     decoder_of,
     is_picture,
+    is_pipe,
     lossy_codec,
     main_video,
     open_input,
@@ -92,15 +93,19 @@ class Source:
         if max_pixels < 1:
             raise ArgumentError(f"max_pixels must be 1 or more, got {max_pixels}")
         self.name = str(path)
-        self._standard = StandardInput() if self.name == STANDARD_STREAM else None
+        self.pipe = Pipe(path) if is_pipe(path) else None
         self._strict = strict
         self._reached = 0
         self._mark_fields: Callable[[VideoFrame], VideoFrame] | None = None
         self.damaged = 0
         self.resized = 0
         self.retagged: dict[str, int] = {}
-        self.container = open_input(path, self._standard, max_pixels=max_pixels)
+        self._opened = ExitStack()
+        if self.pipe is not None:
+            self._opened.callback(self.pipe.close)
         try:
+            self.container = open_input(path, self.pipe, max_pixels=max_pixels)
+            self._opened.callback(self.container.close)
             self.video = main_video(self.container, self.name)
             self.others = [s for s in self.container.streams if s.index != self.video.index]
             self._codec = lossy_codec(self.video) if hints else None
@@ -113,7 +118,7 @@ class Source:
             self._ahead: deque[VideoFrame | Packet[Any]] = deque()
             self.first = self._first()
         except BaseException:
-            self.container.close()
+            self._opened.close()
             raise
 
     def __enter__(self) -> Self:
@@ -125,7 +130,7 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.container.close()
+        self._opened.close()
 
     def __iter__(self) -> Iterator[VideoFrame | Packet[Any]]:
         while self._ahead:
@@ -212,7 +217,7 @@ class Source:
                 packets = (other for other in self._ahead if isinstance(other, Packet))
                 self._times.begin_at_zero(item, packets)
                 return item
-        piped = self._standard is not None and not self._standard.seekable()
+        piped = self.pipe is not None and not self.pipe.seekable()
         hint = "a pipe can't be sought in, so name the file" if piped else "is the file complete?"
         in_part = self._part.start is not None and not piped
         raise InputError(
@@ -263,8 +268,8 @@ class Source:
                 yield packet
         except av.FFmpegError as error:
             self._count_damage(1, str(error))
-        if self._standard is not None:
-            self._standard.check()
+        if self.pipe is not None:
+            self.pipe.check()
         else:
             check_readable(Path(self.name), self._reached)
 
