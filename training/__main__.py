@@ -30,11 +30,12 @@ from training.strength import (
     Curve,
     fit_codec,
     fit_jpeg,
+    fit_range,
     read_clip,
     training_clips,
 )
 from vfilter.errors import VdeblockError
-from vfilter.weights import Model
+from vfilter.weights import ALIASES, Model, load
 
 LONGEST = 64
 """Frames of a clip that training sees."""
@@ -150,14 +151,22 @@ def export_command(
         return measure(model, datasets(data, model))
 
     def strength(model: Model) -> dict[str, Curve]:
-        if model.quality[0] == model.quality[1]:
-            return {}
-        clips = [read_clip(path) for path in training_clips(data / "clips")]
-        stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
-        curves = {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
-        return curves | ({"mjpeg": fit_jpeg(model, stills)} if model.codec == "jpeg" else {})
+        curves = {}
+        if model.codec == "jpeg":
+            stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
+            curves["mjpeg"] = fit_jpeg(model, stills)
+        if model.quality[0] < model.quality[1]:
+            clips = [read_clip(path) for path in training_clips(data / "clips")]
+            curves |= {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
+        return curves
 
-    export(name, checkpoints / f"{name}.pt", models, results, strength)
+    def fits(model: Model) -> list[int]:
+        if model.quality[0] < model.quality[1] or model.network.name not in ALIASES:
+            return []
+        unseen = load_folder(data / "BSDS500/val")[::5]
+        return fit_range(model, load(ALIASES[model.network.name]), unseen)
+
+    export(name, checkpoints / f"{name}.pt", models, results, strength, fits)
 
 
 @app.command("reencode")

@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.numpy import save
 
 from training.data import Luma, load_folder
 from training.evaluate import evaluate
+from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
 from training.recipes import FINEST, Recipe
 from training.sources import SOURCES, gains
@@ -64,6 +64,11 @@ video by what the stream tells.
 <!-- end of table -->
 """
 
+LENGTHENED = """
+These weights took a detour that the command doesn't: {steps} steps were asked at first, at whose
+end the rate had fallen to zero; asked for more, the run went on at the full rate.
+"""
+
 HISTORY = {
     "l8-jpeg": """
 These weights took a detour that the command doesn't: the first 4,500 steps sampled the quality
@@ -74,6 +79,9 @@ evenly over 10 to 60, 30 % of the crops above, and weighted them by their table 
 These weights took a detour that the command doesn't: the first 7,000 steps sampled as many crops
 per octave of quality, 20 % above, and weighted them by their table scale to the -0.25.
 """,
+    "l8-q20": LENGTHENED.format(steps="5,000"),
+    "l4-q10": LENGTHENED.format(steps="8,000"),
+    "l4-q20": LENGTHENED.format(steps="8,000"),
 }
 """What a run did that its recipe doesn't say."""
 
@@ -102,11 +110,11 @@ luma plane. {blind}
 | images | {images} |
 | compression | {compression} |
 | crops | {crop}x{crop} pixels, flipped and transposed at random, {batch} a step |
-| objective | residual; squared error, weight of a crop: its {coarseness} to the -{balance:g} |
+| objective | residual; squared error{weight} |
 | initialization | {initialization} |
-| optimizer | AdamW, weight decay {weight_decay:g}, gradient norm at most {clip:g} |
-| learning rate | {rate:g} after {warmup} steps, falling to zero in the last {decay:.0%} |
-| weights | average of the steps' weights with decay {ema} |
+| optimizer | {method}, weight decay {weight_decay:g}, gradient norm at most {clip:g} |
+| learning rate | {schedule} |
+| weights | average of the steps' weights with decay {ema:g} |
 | steps | {step:,} of {steps:,}, {gigapixels:.2f} Gpx seen |
 | time | {minutes:.0f} min of steps, on a processor, without evaluations |
 | seed | {seed} |
@@ -134,7 +142,11 @@ luma plane. {blind}
 
 PHOTOS = "BSDS500 train and test, 400 photos, their luma (limited-range BT.601)"
 
-SYMMETRIC = "Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001"
+BEGINNINGS = {
+    "symmetric": "Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001",
+    "plain": "Xavier; last layer Gaussian of deviation 0.001",
+}
+"""By initialization: what it is, for people."""
 
 BLIND = "It is blind: one set of weights for all qualities, without being told which."
 
@@ -142,10 +154,12 @@ TITLES_OF_NETWORKS = {"l4": "L4", "l8": "L8", "arcnn": "AR-CNN"}
 
 JPEG_COLUMNS = """
 Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
-where the stream tells its quantization table: the residual is scaled by the strength fitted for
-that quality, and the result projected onto what the table leaves possible. The paper's column
-is of the same network trained for that quality alone, without SSIM Gaussian.
+where the stream tells its quantization table: {hinted}the result is projected onto what the table
+leaves possible. The paper's column is of the same network trained for that quality alone, without
+SSIM Gaussian.
 """.strip()
+
+HINTED_BLIND = "the residual is scaled by the strength fitted for that quality, and "
 
 VIDEO_COLUMNS = """
 The first is the PSNR of the source, the others are gains in PSNR in dB: at strength 1; at the one
@@ -171,13 +185,18 @@ def export(
     models: Path,
     results: Callable[[Model], Results],
     strength: Callable[[Model], dict[str, Curve]] = lambda _: {},
+    fits: Callable[[Model], list[int]] = lambda _: [],
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
     results: measures the averaged weights (`measure`, `measure_clips`).
     strength: fits the curves of the strength by codec (`training.strength`).
+    Raises ValueError if the checkpoint is damaged or of another objective.
     """
-    state: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    state = read_checkpoint(checkpoint)
+    objective = state["recipe"].get("objective", OBJECTIVE)
+    if objective != OBJECTIVE:
+        raise ValueError(f"{checkpoint} was trained for {objective!r}: only residuals are exported")
     folder = models / name
     write_weights(state, folder)
     (folder / METRICS).unlink(missing_ok=True)
@@ -186,6 +205,8 @@ def export(
         "strength": strength(load(folder)),
     }
     _write_metrics(folder, metrics)
+    if found := fits(load(folder)):
+        metrics["fits"] = found
     _write_metrics(folder, metrics | {"results": results(load(folder))})
     model = load(folder)
     (folder / "README.md").write_text(card(model), encoding="utf-8")
@@ -291,14 +312,36 @@ def card(model: Model) -> str:
         "parameters": model.network.parameters,
         "flop": model.network.flop_per_pixel,
         "field": 2 * model.network.radius + 1,
-        "initialization": SYMMETRIC if recipe.start is None else f"the weights of {recipe.start}",
+        "initialization": f"the weights of {recipe.start}"
+        if recipe.start
+        else BEGINNINGS[recipe.initialization],
+        "method": _method(recipe),
+        "schedule": _schedule(recipe),
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],
         "gigapixels": training["step"] * recipe.batch * recipe.crop**2 / 1e9,
         "minutes": training["seconds"] / 60,
         "commit": model.commit,
     }
-    return CARD.format(**fields | describe(recipe, model))
+    described = describe(recipe, model)
+    weight = f", weight of a crop: its {described['coarseness']} to the -{recipe.balance:g}"
+    fields["weight"] = weight if recipe.balance else ""
+    return CARD.format(**fields | described)
+
+
+def _method(recipe: Recipe) -> str:
+    """The optimizer, for people."""
+    if recipe.optimizer == "adamw":
+        return "AdamW"
+    return f"SGD with momentum {recipe.momentum:g}, last layer at {recipe.last:g} of the rate"
+
+
+def _schedule(recipe: Recipe) -> str:
+    """The course of the learning rate, for people."""
+    if recipe.halving is not None:
+        return f"{recipe.rate:g}, halved every {recipe.halving:,} steps"
+    rising = f"{recipe.rate:g} after {recipe.warmup} steps"
+    return f"{rising}, falling to zero in the last {recipe.decay:.0%}"
 
 
 def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
@@ -318,7 +361,9 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "compression": f"grayscale JPEG, {one if low == high else compression}",
         "coarseness": "table scale",
         "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
-        "columns": JPEG_COLUMNS,
+        "columns": textwrap.fill(
+            JPEG_COLUMNS.format(hinted="" if low == high else HINTED_BLIND), 98
+        ),
         "tables": "\n".join(
             _numbers(dataset, rows, TITLES_OF_NETWORKS[model.network.name])
             for dataset, rows in model.metrics["results"].items()

@@ -9,6 +9,7 @@ so that a clip counts as much as it does in dB.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,8 +18,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg, read_luma
-from vfilter.bitstream import MACROBLOCK, QP_CODECS
-from vfilter.comparison.metrics import mse
+from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, scaled_luma_table
+from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
@@ -98,6 +99,33 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
                 sums += _products(restorer, distorted, plane).sum(axis=(0, 1))
             curve[str(quality)] = _factor(sums)
     return curve
+
+
+def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
+    """Lowest and highest JPEG quality around its own at which `model` serves better than `other`.
+
+    Both are told the quantization table; by the mean PSNR over `planes`. Empty if there is none.
+    """
+    own = model.quality[0]
+    with (
+        Restorer(model, precision="fp32") as restore,
+        Restorer(other, precision="fp32") as otherwise,
+    ):
+
+        def better(quality: int) -> bool:
+            hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
+            gain = 0.0
+            for plane in planes:
+                distorted = jpeg(plane, quality)
+                one, two = (r.luma(distorted, hints=hints) for r in (restore, otherwise))
+                gain += psnr(one, plane) - psnr(two, plane)
+            return gain > 0
+
+        if not better(own):
+            return []
+        below = takewhile(better, range(own - 1, 0, -1))
+        above = takewhile(better, range(own + 1, 101))
+        return [own - len(list(below)), own + len(list(above))]
 
 
 def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curve:

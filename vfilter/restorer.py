@@ -72,7 +72,7 @@ class Restorer:
         self.tile = tile
         self.reuse = reuse
         self._asked = model
-        self._models = {"jpeg": self.model}
+        self._models: dict[tuple[str, int | None], Model] = {("jpeg", None): self.model}
         ways, device, precision = choose(engine, device, precision)
         self._make = partial(make, ways=ways, device=device, precision=precision)
         self._engines: dict[str, Engine] | None = {}
@@ -103,17 +103,19 @@ class Restorer:
         return self._engine(self.model)
 
     def model_for(self, hints: Hints) -> Model:
-        """The model for frames with `hints`: of names like `l8` the one trained for their codec.
+        """The model for frames with `hints`: of names like `l8` the one trained for their codec,
+        or for the quality of their JPEG.
 
         `model` where they tell nothing, and where one model was asked for.
         Raises ModelError if it is damaged.
         """
         if isinstance(self._asked, Model):
             return self.model
-        codec = trained_for(hints)
-        if codec not in self._models:
-            self._models[codec] = load(self._asked, codec=codec)
-        return self._models[codec]
+        source = trained_for(hints), hints.jpeg_quality
+        if source not in self._models:
+            codec, quality = source
+            self._models[source] = load(self._asked, codec=codec, quality=quality)
+        return self._models[source]
 
     def _engine(self, model: Model) -> Engine:
         if self._engines is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vfilter.bitstream import QP_CODECS, Hints
+from vfilter.bitstream import QP_CODECS, Hints, scaled_luma_table
 from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 
@@ -128,6 +129,18 @@ class Model:
             return float(self._at(*self._usual(hints.codec)))
         return self._at(curve, hints.qp).astype(np.float32)
 
+    def fits(self, quality: int) -> bool:
+        """Whether it serves JPEG of IJG `quality` better than the network for all qualities.
+
+        Measured at its export, for a network for one quality; False for the others.
+        Raises ModelError if the metrics are damaged.
+        """
+        try:
+            low, high = self.metrics.get("fits", (1, 0))
+            return bool(low <= quality <= high)
+        except (TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
     def _usual(self, codec: str) -> tuple[str, float]:
         """The curve for a codec of unknown quantizers, and where on it."""
         if codec in MEZZANINE:
@@ -187,16 +200,22 @@ def trained_for(hints: Hints) -> str:
     return "h264"
 
 
-def load(name_or_path: str | os.PathLike[str], *, codec: str = "jpeg") -> Model:
+def load(
+    name_or_path: str | os.PathLike[str], *, codec: str = "jpeg", quality: int | None = None
+) -> Model:
     """The model of a name (`l8`, `l8-jpeg`), of a folder, or of a `.safetensors` file.
 
     codec: what `l4` and `l8` are taken for (`trained_for`); the other names say it themselves.
+    quality: IJG quality of a JPEG source, for which `l4` and `l8` then stand for the network for
+        one quality that fits it, if there is one.
     A name goes before a path of the same spelling; `./l8` is always a path.
     Raises ModelError if there is no such model, or if it is damaged or of another network.
     """
     name = os.fspath(name_or_path)
     known = _shipped()
     if name in ALIASES:
+        if quality is not None and (single := _for_quality(name, quality, known)) is not None:
+            return single
         name = f"{name}-{codec}" if f"{name}-{codec}" in known else ALIASES[name]
     if name in known:
         return _read(models_folder() / name / WEIGHTS, name)
@@ -210,6 +229,25 @@ def load(name_or_path: str | os.PathLike[str], *, codec: str = "jpeg") -> Model:
         f"unknown model {os.fspath(name_or_path)!r}: name one of "
         f"{', '.join([*aliases, *known])}, a folder or a .safetensors file"
     )
+
+
+def _for_quality(alias: str, quality: int, known: Sequence[str]) -> Model | None:
+    """The network for one quality, of those that `alias` may stand for, that fits `quality` best.
+
+    That is the one of the nearest table; None if none fits.
+    """
+    single = [
+        _read(models_folder() / name / WEIGHTS, name)
+        for name in known
+        if re.fullmatch(rf"{alias}-q\d+", name)
+    ]
+    fitting = [model for model in single if model.fits(quality)]
+    return min(fitting, key=lambda model: _apart(model.quality[0], quality), default=None)
+
+
+def _apart(one: int, other: int) -> float:
+    """How far apart the tables of two JPEG qualities are, by the mean ratio of their steps."""
+    return float(np.abs(np.log(scaled_luma_table(one) / scaled_luma_table(other))).mean())
 
 
 def _shipped() -> list[str]:
