@@ -618,7 +618,8 @@ def _dry_run(
     restoring = {key: arguments[key] for key in RESTORING}
     span = {key: arguments[key] for key in SPAN}
     encoding = {k: v for k, v in arguments.items() if k not in restoring and k not in span}
-    with Restorer(**restoring) as restore, Source(input, **span) as source:
+    # each run of the trial sees the same frame
+    with Restorer(**restoring, reuse=False) as restore, Source(input, **span) as source:
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         print_plan(plan, to=sys.stdout)
         seconds = trial(restore, source.first)
