@@ -16,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 
 from vfilter.bitstream import Hints, jpeg_hints, nearest_quality, scaled_luma_table
 from vfilter.luma import luma_plane
@@ -24,6 +25,8 @@ from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 
 Luma = NDArray[np.uint8]
+
+METADATA = {"network": "l4", "objective": "residual", "codec": "jpeg"}
 
 
 def plane(height: int, width: int) -> Luma:
@@ -265,6 +268,33 @@ def test_weights_are_those_for_the_codec(
     for asked in ("l4-jpeg", models / "l4-jpeg"):
         with Restorer(asked) as forced:
             assert forced.model_for(Hints(codec="h264")).name == "l4-jpeg"
+
+
+def test_a_network_for_one_quality_serves_where_it_fits(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    for name, fits in (("l4-jpeg", None), ("l4-q20", [16, 30]), ("l4-q40", [26, 55])):
+        shutil.copytree(model, models / name)
+        (models / name / "metrics.json").write_text(json.dumps({"fits": fits} if fits else {}))
+    weights = load_file(models / "l4-q40/weights.safetensors")
+    for name, quality in (("l4-q20", "20"), ("l4-q40", "40")):
+        told = METADATA | {"quality_min": quality, "quality_max": quality}
+        save_file(weights, models / name / "weights.safetensors", told)
+    monkeypatch.setattr("vfilter.weights.models_folder", lambda: models)
+
+    def chosen(restore: Restorer, quality: int) -> str:
+        return restore.model_for(Hints(luma_table=tuple(scaled_luma_table(quality)))).name
+
+    qualities = (10, 15, 16, 20, 25, 27, 30, 31, 55, 56, 90)
+    with Restorer("l4") as restore:
+        names = [chosen(restore, quality).removeprefix("l4-") for quality in qualities]
+        untold = restore.model_for(Hints(codec="mjpeg")).name
+    blind = "jpeg"
+    assert names == [blind] * 2 + ["q20"] * 4 + ["q40"] * 3 + [blind] * 2
+    assert untold == "l4-jpeg"
+    with Restorer("l4-jpeg") as forced:
+        assert chosen(forced, 20) == "l4-jpeg"
 
 
 def test_the_restorer_projects_planes_and_fields(model: Path) -> None:
