@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from training.evaluate import evaluate, psnr_gain
 from training.export import commit, export, measure
 from training.log import Log, read_rows
 from training.loop import Run, train
-from training.recipes import Recipe
+from training.recipes import RECIPES, Recipe, paper
 from training.samples import Pictures, batches, sample_batch, sample_quality, table_scale
 from training.video import film
 from vfilter.comparison.metrics import psnr
@@ -177,6 +178,7 @@ def test_interruption_writes_the_checkpoint(planes: list[Luma], tmp_path: Path) 
     process = subprocess.Popen(
         [sys.executable, "-m", "training", "train", "l4-jpeg", *options],
         cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -396,6 +398,28 @@ def test_export_of_a_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
     assert "{" not in card
     table = (models / "README.md").read_text()
     assert table.count("[l4-tiny](l4-tiny/README.md)") == table.count("[l4-other]") == 1
+
+
+def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -> None:
+    recipe = replace(paper(RECIPES["arcnn-q20"]), crop=32, batch=2)
+    Run(recipe).save(tmp_path / "arcnn-q20.pt")
+    sets = {"LIVE1": (planes[:1], (20,))}
+    export("arcnn-q20", tmp_path / "arcnn-q20.pt", tmp_path, partial(measure, sets=sets))
+    card = (tmp_path / "arcnn-q20/README.md").read_text()
+    assert "The network AR-CNN of Dong, Deng, Loy and Tang" in card and "Svoboda" not in card
+    assert "106,561 parameters" in card and "It is for quality 20 alone" in card
+    assert "| objective | residual; squared error |" in card
+    assert "SGD with momentum 0.9, last layer at 0.1 of the rate" in card
+    assert "| learning rate | 8, halved every 50,000 steps |" in card
+    assert "the paper's AR-CNN" not in card and "paper's AR-CNN |" in card
+    assert "{" not in card
+
+
+def test_networks_of_other_objectives_are_not_exported(tmp_path: Path) -> None:
+    Run(replace(TINY, objective="edge")).save(tmp_path / "tiny.pt")
+    with pytest.raises(ValueError, match=r"tiny\.pt was trained for 'edge': only residuals"):
+        export("tiny", tmp_path / "tiny.pt", tmp_path / "models", partial(measure, sets={}))
+    assert not (tmp_path / "models").exists()
 
 
 def test_table_of_models_leaves_the_text_around_it(planes: list[Luma], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from training import figures, plots, tables
 from training.__main__ import main
 from training.data import Luma, jpeg
 from training.demo import RECIPE, demo
+from training.recipes import PAPER_CROPS
 from training.rivals import best_qp, by_sadct, by_spp, told_qp
 from vfilter.comparison.metrics import psnr
 
@@ -123,6 +124,31 @@ def test_figure_4(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run("figure4", folder, tmp_path, monkeypatch)
     with Image.open(tmp_path / "results/figure4.png") as image:
         assert image.width > 500
+
+
+def test_recipe_of_the_paper(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PAPER_CROPS, "l4", (2, 32))
+    run("paper --steps 2 --images 1", folder, tmp_path, monkeypatch)
+    found = rows_of(tmp_path / "results/paper.csv")
+    assert [(row["objective"], row["step"]) for row in found] == [
+        (objective, step) for objective in ("residual", "direct", "edge") for step in ("1", "2")
+    ]
+    assert all(float(row["loss"]) > 0 for row in found)
+
+
+def test_units(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("units --network l4 --steps 1 --rate-steps 1", folder, tmp_path, monkeypatch)
+    found = rows_of(tmp_path / "results/units-l4.csv")
+    assert {row["when"] for row in found} == {"start", "start, 0 to 1", "step 1"}
+    assert len(rows_of(tmp_path / "results/rates-l4.csv")) == 14
+
+
+def test_speed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("speed --side 64 --rounds 1", folder, tmp_path, monkeypatch)
+    assert [row["network"] for row in rows_of(tmp_path / "results/speed.csv")] == [
+        *("L4", "L8", "ARCNN")
+    ]
+    assert "| 220.0 | 140000.0 |" in (tmp_path / "results/speed.md").read_text()
 
 
 def test_figure_7_before_figure_6(tmp_path: Path) -> None:

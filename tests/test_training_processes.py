@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,7 @@ def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
         subprocess.run(
             [*command, "train", "l4-jpeg", *options, "--tensorboard", tmp_path / "events"],
             cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
             check=True,
             capture_output=True,
             timeout=300,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -147,10 +148,26 @@ def figure8(
     plots.dataset_size(rows, results / "figure8.png", title)
 
 
+def paper_command(
+    data: Data,
+    steps: Steps = 200,
+    images: Some = 4,
+    runs: Runs = RUNS,
+    results: Results = RESULTS,
+) -> None:
+    """The paper's own recipe over its first iterations of 250,000: L4, quality 10, by objective."""
+    budget = figures.Budget(data, runs, steps, images, stop_flag())
+    rows = figures.first_iterations(budget)
+    figures.write_rows(rows, results / "paper.csv")
+    title = f"L4, quality 10, the paper's recipe; {images} images of BSDS500 val"
+    plots.lines(rows, "objective", "step", results / "paper.png", title, ticks=False)
+
+
 def units_command(
     data: Data,
     network: Annotated[str, typer.Option(help="l4 or l8.")] = "l8",
-    steps: Annotated[int, typer.Option(help="Steps of every training.")] = 200,
+    steps: Annotated[int, typer.Option(help="Steps after which units are looked at again.")] = 500,
+    rate_steps: Annotated[int, typer.Option(help="Steps of each rate that is tried.")] = 100,
     results: Results = RESULTS,
 ) -> None:
     """Dead and always-on units, and the highest learning rate, with and without symmetry."""
@@ -160,7 +177,7 @@ def units_command(
     seen = [plane[:160, :160] for plane in validation]
     rows = list(units.saturation(recipe, pictures, seen))
     figures.write_rows(rows, results / f"units-{network}.csv")
-    rates = list(units.highest_rates(recipe, pictures))
+    rates = list(units.highest_rates(replace(recipe, steps=rate_steps), pictures))
     figures.write_rows(rates, results / f"rates-{network}.csv")
     for row in [*rows, *rates]:
         print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in row.items()))
@@ -199,6 +216,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "figure6": figure6,
     "figure7": figure7,
     "figure8": figure8,
+    "paper": paper_command,
     "units": units_command,
     "speed": speed_command,
 }

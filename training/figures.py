@@ -1,4 +1,4 @@
-"""python -m training figure5 --data DIR --steps 600, and figure6, figure7, figure8
+"""python -m training figure5 --data DIR --steps 600, and figure6, figure7, figure8, paper
 
 Many small trainings: every curve of a figure gets the same number of steps, by our recipe at a
 small scale, and goes on where it was left. In a minute: python -m training figure6 --data DIR
@@ -22,7 +22,7 @@ from training.data import Luma, jpeg, load_folder, subset, training_images
 from training.evaluate import psnr_gain
 from training.log import read_rows
 from training.loop import Run, train
-from training.recipes import Objective, Recipe
+from training.recipes import Objective, Recipe, paper
 from training.samples import Pictures
 from vfilter.networks import NETWORKS
 from vfilter.torch_module import TorchNetwork
@@ -181,6 +181,26 @@ def figure8(budget: Budget, networks: Iterable[str], quality: int) -> list[dict[
             for images, pairs in (("train", seen), ("validation", validation)):
                 gain = psnr_gain(run.averaged(), pairs)
                 rows.append({"network": network, "images": images, "size": size, "gain": gain})
+    return rows
+
+
+def first_iterations(budget: Budget) -> list[dict[str, Any]]:
+    """Loss and IPSNR in dB on BSDS500 val at quality 10 as the paper's own recipe begins; L4.
+
+    By objective, over iterations; the loss, in squared codes, is the mean since the row before.
+    """
+    planes, _ = training_images(budget.data)
+    validation = spread(load_folder(budget.data / "BSDS500/val"), budget.images)
+    rows: list[dict[str, Any]] = []
+    for objective in get_args(Objective):
+        recipe = paper(budget.recipe("l4", 10, 10, objective))
+        name = f"l4-q10-{objective}-paper"
+        budget.run(name, recipe, planes, validation, until=budget.steps)
+        rows += [
+            {"objective": objective, "step": int(row["step"])}
+            | {"loss": float(row["loss"]), "gain": float(row["gain_q10"])}
+            for row in read_rows(budget.checkpoint(name).with_suffix(".csv"))
+        ]
     return rows
 
 

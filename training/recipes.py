@@ -195,7 +195,7 @@ RECIPES = {
 
 RECIPES |= {
     f"l8-q{quality}": Recipe(
-        network="l8", qualities=(quality, quality), start="l8-jpeg", balance=0.0, steps=5000
+        network="l8", qualities=(quality, quality), start="l8-jpeg", balance=0.0, steps=15000
     )
     for quality in (10, 20)
 }
@@ -205,7 +205,7 @@ RECIPES |= {
         qualities=(quality, quality),
         start="l4-jpeg",
         balance=0.0,
-        steps=8000,
+        steps=20000,
         rate=1e-3,
     )
     for quality in (10, 20, 30, 40, 50, 60)
@@ -215,7 +215,7 @@ RECIPES |= {
         network="arcnn",
         qualities=(quality, quality),
         balance=0.0,
-        steps=10000,
+        steps=15000,
         batch=4,
         rate=1e-3,
     )
