@@ -82,6 +82,22 @@ per octave of quality, 20 % above, and weighted them by their table scale to the
     "l8-q20": LENGTHENED.format(steps="5,000"),
     "l4-q10": LENGTHENED.format(steps="8,000"),
     "l4-q20": LENGTHENED.format(steps="8,000"),
+    "l8-h264": """
+The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
+next 4,000 were runs of their own, whose rate fell to zero at their ends.
+""",
+    "l8-mpeg": """
+The first 5,000 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
+their quantiser scale to the -1.
+""",
+    "l4-h264": """
+The first 3,500 steps, a run of their own whose rate fell to zero at its end, took crf 16 to 42, and
+weighted the crops by 2^(crf/6) to the -1.
+""",
+    "l4-mpeg": """
+The first 3,500 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
+their quantiser scale to the -1.
+""",
 }
 """What a run did that its recipe doesn't say."""
 
