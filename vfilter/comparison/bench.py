@@ -63,7 +63,7 @@ def _measured(bench: Bench, clip: Clip) -> dict[str, list[float]]:
 
 def run_untouched(bench: Bench) -> Run:
     """The film itself: what FFmpeg makes of it without a filter, decoding alone."""
-    target = bench.folder / "null.yuv"
+    target = bench.folder / "null.y"
     arguments = _arguments(bench, "null", target.name, typed=False)
     cost = bench.ffmpeg.run(arguments, bench.folder)
     clip = _output(bench, target)
@@ -156,7 +156,7 @@ def chains(bench: Bench, name: str, trials: list[Trial]) -> Iterator[tuple[str, 
 
 def _run_filter(bench: Bench, name: str, variant: str, chain: str) -> Run:
     """A run of a filter of FFmpeg."""
-    target = bench.folder / "rival.yuv"
+    target = bench.folder / "rival.y"
     arguments = _arguments(bench, chain, target.name, typed=variant == AS_TYPED)
     told: dict[str, Any] = {
         "name": chain,
@@ -178,7 +178,7 @@ def _run_filter(bench: Bench, name: str, variant: str, chain: str) -> Run:
 
 
 def _run_sadct(bench: Bench, name: str, variant: str, chain: str) -> Run:
-    """A run of SA-DCT here, on one core: with each frame's JPEG table, or with one step."""
+    """A run of SA-DCT here: with each frame's JPEG table, or with one step."""
     from vfilter.comparison.sadct import sadct
 
     first = bench.source.hints.luma_table
@@ -197,7 +197,7 @@ def _run_sadct(bench: Bench, name: str, variant: str, chain: str) -> Run:
         command=f"vfilter.comparison.sadct.sadct(luma, table), table {table}",
         scores=_kept(bench, chain, clip),
         cost=cost,
-        notes=("ours, written from its paper; on one core",),
+        notes=("not FFmpeg's: written here from its paper",),
     )
 
 
@@ -236,7 +236,7 @@ def _apart(clip: Clip, other: Clip) -> int:
 
 
 def _arguments(bench: Bench, chain: str, target: str, *, typed: bool) -> list[str]:
-    """The arguments that make FFmpeg write the film after `chain` to `target`, in one pass.
+    """The arguments that make FFmpeg write the film's luma after `chain` to `target`, in one pass.
 
     typed: give the filter what the stream tells and leave the pixels as they are; otherwise
         full-range formats are named like limited ones, which uspp insists on; no code changes.
@@ -246,7 +246,7 @@ def _arguments(bench: Bench, chain: str, target: str, *, typed: bool) -> list[st
     return [
         *(("-export_side_data", "venc_params") if typed else ()),
         *("-noautorotate", "-i", f"file:{path}", "-map", f"0:{film.index}"),
-        *("-vf", chain if typed else f"format={film.format},{chain}"),
+        *("-vf", f"{chain if typed else f'format={film.format},{chain}'},extractplanes=y"),
         *(("-frames:v", str(bench.limit)) if bench.limit is not None else ()),
         *("-fps_mode", "passthrough", "-f", "rawvideo", "-y", target),
     ]
@@ -258,10 +258,7 @@ def _output(bench: Bench, path: Path) -> Clip:
     Raises InputError if it is another number of frames than we decode.
     """
     source = bench.source
-    height, width = source.clip.height, source.clip.width
-    blank = VideoFrame(width, height, source.format)
-    stride = sum(plane.width * plane.height for plane in blank.planes)
-    clip = Clip.of(path, height, width, stride)
+    clip = Clip.of(path, source.clip.height, source.clip.width)
     if clip.frames != source.clip.frames:
         raise InputError(
             f"{source.path}: FFmpeg decodes {clip.frames} frames of it and we "

@@ -27,11 +27,14 @@ def compare_command(
     ] = None,
     against: Annotated[
         str,
-        typer.Option(metavar="NAMES", help="Filters of FFmpeg, with commas; empty for none."),
-    ] = "spp,fspp,uspp,pp7,deblock",
+        typer.Option(
+            metavar="NAMES",
+            help="Filters of FFmpeg, and sadct, which is run here; with commas, empty for none.",
+        ),
+    ] = "spp,fspp,uspp,pp7,deblock,sadct",
     model: Annotated[
         str, typer.Option("--model", "-m", metavar="NAMES", help="Models, with commas.")
-    ] = "l8",
+    ] = "l8,l4",
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")
     ] = "auto",
@@ -64,7 +67,7 @@ def compare_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:
-    """Compare our models with filters of FFmpeg on one film: quality, speed, pictures."""
+    """Compare our models with other filters on one film: quality, speed, pictures."""
     from vfilter.cli import _errors
     from vfilter.signals import heeding_signals
 

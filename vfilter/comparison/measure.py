@@ -40,27 +40,24 @@ XPSNR = re.compile(r"XPSNR y: *(\S+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """The luma planes of a film in a file of raw frames. stride: bytes from frame to frame."""
+    """The luma planes of a film in a file, one after the other."""
 
     path: Path
     frames: int
     height: int
     width: int
-    stride: int
 
     @classmethod
-    def of(cls, path: Path, height: int, width: int, stride: int | None = None) -> Self:
-        """The clip in `path`; stride: by default that of luma alone."""
-        size = height * width if stride is None else stride
-        count = path.stat().st_size // size
-        return cls(path=path, frames=count, height=height, width=width, stride=size)
+    def of(cls, path: Path, height: int, width: int) -> Self:
+        """The clip in `path`, of planes (height, width)."""
+        count = path.stat().st_size // (height * width)
+        return cls(path=path, frames=count, height=height, width=width)
 
     @property
     def planes(self) -> NDArray[np.uint8]:
         """(N, H, W) uint8, in the file."""
-        raw = np.memmap(self.path, np.uint8, "r", shape=(self.frames, self.stride))
-        planes = raw[:, : self.height * self.width].reshape(self.frames, self.height, self.width)
-        return np.asarray(planes)
+        shape = (self.frames, self.height, self.width)
+        return np.asarray(np.memmap(self.path, np.uint8, "r", shape=shape))
 
 
 def measured(clip: Clip, source: Clip, reference: Clip | None) -> dict[str, list[float]]:
@@ -101,7 +98,7 @@ def perceptual_scores(
 
     rate: frames per second, which both weigh by.
     """
-    inputs = [part for one in (clip, reference) for part in _raw(one, rate, folder)]
+    inputs = [part for one in (clip, reference) for part in _raw(one, rate)]
     scores: dict[str, list[float]] = {}
     if "xpsnr" in names:
         graph = "[0:v][1:v]xpsnr=stats_file=xpsnr.log"
@@ -118,12 +115,8 @@ def perceptual_scores(
     return scores
 
 
-def _raw(clip: Clip, rate: Fraction, folder: Path) -> list[str]:
+def _raw(clip: Clip, rate: Fraction) -> list[str]:
     """Arguments that make FFmpeg read the luma of `clip` as gray."""
-    path = clip.path
-    if clip.stride != clip.height * clip.width:
-        path = folder / f"{clip.path.stem}.luma"
-        clip.planes.tofile(path)
     size = f"{clip.width}x{clip.height}"
     pixels = ("-f", "rawvideo", "-pixel_format", "gray", "-video_size", size)
-    return [*pixels, "-framerate", str(rate), "-i", f"file:{path}"]
+    return [*pixels, "-framerate", str(rate), "-i", f"file:{clip.path}"]

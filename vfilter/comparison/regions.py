@@ -15,7 +15,7 @@ THRESHOLD = 0.925
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def filtered(
+def estimates(
     noisy: Floats,
     guide: Floats,
     reach: NDArray[np.uint8],
@@ -23,16 +23,24 @@ def filtered(
     bases: Floats,
     sigma: np.float32,
     wiener: bool,
-) -> Floats:
-    """The mean of the regions' estimates, weighted by how sure and how small each is, (H, W)."""
+    first: int,
+    last: int,
+) -> tuple[Floats, Floats]:
+    """The estimates by the regions around the pixels of lines `first` to `last` - 1.
+
+    Their sum (L, W), each weighted by how sure and how small it is, and the sum of the weights;
+    of the L lines that these regions reach, from `first` - side // 2 on or the plane's first.
+    """
     height, width = noisy.shape
     side = sectors.shape[3]
-    total, weights = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+    begin, end = max(0, first - side // 2), min(height, last + side // 2)
+    total = np.zeros((end - begin, width), np.float32)
+    weights = np.zeros((end - begin, width), np.float32)
     shape = np.zeros(side, np.uint32)
     region, coefficients = np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
     guiding = np.zeros((side, side), np.float32)
     heights, widths = np.zeros(side, np.int64), np.zeros(side, np.int64)
-    for y in range(height):
+    for y in range(first, last):
         for x in range(width):
             _shape(reach, sectors, y, x, shape)
             top, left = y - side // 2, x - side // 2
@@ -47,8 +55,8 @@ def filtered(
                 kept = _threshold(coefficients, widths, limit)
             _restore(coefficients, heights, widths, mean, bases, region)
             weight = np.float32(1 / ((1 + kept) * pixels))  # the mean is kept too
-            _scatter(region, shape, top, left, weight, total, weights)
-    return total / weights
+            _scatter(region, shape, top - begin, left, weight, total, weights)
+    return total, weights
 
 
 @njit(cache=True, fastmath=True, nogil=True)

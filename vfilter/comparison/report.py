@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vfilter.comparison.metrics import psnr
-from vfilter.comparison.pictures import Painter, read_frames
+from vfilter.comparison.pictures import LOSSLESS_PIXELS, Painter, data_url, read_frames
 from vfilter.comparison.results import DIGITS, LESS_IS_BETTER, TITLES, Comparison, Run, label, shown
-from vfilter.comparison.shots import REFERENCE, Place, Shots
+from vfilter.comparison.shots import REFERENCE, SOURCE, Place, Shots
 from vfilter.errors import OutputError
 from vfilter.sink import part_of
 
@@ -28,6 +28,9 @@ ENLARGED = 4
 
 LARGEST = 800
 """Pixels across up to which that is done."""
+
+AMPLIFIED = 8
+"""Times that a difference of codes is shown from the gray of 128."""
 
 EXPLAINED = {
     "psnr": "peak signal-to-noise ratio of the luma, more is better",
@@ -198,17 +201,36 @@ def _shots(result: Comparison, shots: Shots, show: Painter) -> list[dict[str, An
         {
             "title": f"frame {number} ({why})",
             "pictures": [
-                {"label": text, "url": show.whole(number, shots.planes[number][name])}
-                for name, text in _shown_runs(result, shots)
+                *(
+                    {"label": text, "url": show.whole(number, shots.planes[number][name])}
+                    for name, text in _shown_runs(result, shots)
+                ),
+                *(
+                    {"label": text, "url": difference(shots.planes[number], name)}
+                    for name, text in _differences(result)
+                ),
             ],
         }
         for number, why in shots.frames.items()
     ]
 
 
+def _differences(result: Comparison) -> list[tuple[str, str]]:
+    """Name and label of the runs of which it is shown what they change."""
+    ours = (run.name for run in result.runs if run.family == "ours")
+    return [(name, f"what {name} changes, {AMPLIFIED} times") for name in ours]
+
+
+def difference(planes: Mapping[str, NDArray[np.uint8]], name: str) -> str:
+    """Data URL of what the run `name` changes in luma (H, W), amplified around gray."""
+    change = planes[name].astype(np.int16) - planes[SOURCE]
+    gray = np.clip(128 + AMPLIFIED * change, 0, 255).astype(np.uint8)
+    return data_url(np.stack([gray] * 3, axis=-1), lossless=gray.size <= LOSSLESS_PIXELS)
+
+
 def _slider(result: Comparison, shots: Shots) -> str:
     """The options of what the slider's right side shows, and of its left; ours against the film."""
-    runs = [text for _, text in _shown_runs(result, shots)]
+    runs = [text for _, text in [*_shown_runs(result, shots), *_differences(result)]]
     frames = [f"frame {number} ({why})" for number, why in shots.frames.items()]
 
     def options(texts: Sequence[str], chosen: int) -> str:

@@ -159,7 +159,7 @@ class Comparison:
         return _csv(["run", "frame", *self.metrics], rows)
 
     def to_text(self) -> str:
-        """A table for the terminal, with notes under it."""
+        """A table for the terminal, with the command lines and notes under it."""
         heads = ["", *(TITLES[name] for name in self.metrics), "frames/s", "CPU s"]
         rows = [heads, *(self.row(run) for run in self.runs)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(heads))]
@@ -167,9 +167,9 @@ class Comparison:
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
             for row in rows
         ]
-        settings = [f"{label(run)}: {run.name}" for run in self.runs if run.name != label(run)]
+        commands = [f"{label(run)}: {run.command}" for run in self.runs]
         notes = [f"{label(run)}: {note}" for run in self.runs for note in run.notes]
-        return "\n".join([*lines, "", *settings, "", *self.notes, *notes])
+        return "\n".join([*lines, "", *commands, "", *self.notes, *notes])
 
     def row(self, run: Run) -> list[str]:
         """The cells of a run in a table: name, metrics, frames per second, CPU seconds."""

@@ -10,6 +10,9 @@ from vfilter.errors import ArgumentError
 QPS = (*range(1, 25), 26, 28, 30, 32, 36, 40, 48, 56, 63)
 """Quantizers of a sweep; 63 is the largest that spp takes."""
 
+STRENGTHS = (-8, -4, 0, 4, 8, 16, 24)
+"""Strengths of fspp; it takes -15 to 32."""
+
 THRESHOLDS = (0.01, 0.02, 0.035, 0.05, 0.07, 0.098, 0.13, 0.18, 0.25, 0.35, 0.5, 0.7, 1.0)
 """Detection thresholds of deblock, as a share of the peak; 0.098 and 0.05 are its defaults."""
 
@@ -27,6 +30,7 @@ class Rival:
     table: the filter with the quantizer of a JPEG's luma table, where that was its users' way;
         SA-DCT with the table itself, as its authors set it.
     share: its best quantizer as a share of that one, measured at qualities 10 and 20.
+    quicker: what is replaced in a setting while it is swept, and by what.
     """
 
     typed: str | None
@@ -34,6 +38,7 @@ class Rival:
     axes: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: {"qp": QPS})
     table: str | None = None
     share: float | None = None
+    quicker: tuple[str, str] = ("", "")
 
 
 RIVALS = {
@@ -50,18 +55,15 @@ RIVALS = {
     ),
     "fspp": Rival(
         typed="fspp",
-        groups={
-            "quality 5": tuple(
-                f"fspp=quality=5:qp={{qp}}:strength={strength}"
-                for strength in (-4, 0, -8, 4, 8, 16, 24)
-            )
-        },
+        groups={"quality 5": ("fspp=quality=5:qp={qp}:strength={strength}",)},
+        axes={"qp": QPS, "strength": STRENGTHS},
         share=0.4,
     ),
     "uspp": Rival(
         typed="uspp",
         groups={"quality 8": ("uspp=quality=8:qp={qp}:codec=mjpeg",)},
         share=0.6,
+        quicker=("quality=8", "quality=4"),
     ),
     "pp7": Rival(
         typed="pp7",
@@ -87,7 +89,7 @@ RIVALS = {
     ),
 }
 """By FFmpeg's name, and SA-DCT, which is run here. uspp's default codec, snow, is the weaker and
-much slower one."""
+much slower one; its best quantizer is that of a sixteenth of its shifts (measured)."""
 
 FFMPEG = tuple(name for name, rival in RIVALS.items() if rival.typed is not None)
 """The rivals that are filters of FFmpeg."""
@@ -117,9 +119,12 @@ def table_qp(table: Sequence[int]) -> int:
 
 
 def guessed(name: str, qp: int) -> list[str]:
-    """The first chain of each group of the rival `name` at a table's quantizer `qp`, unswept."""
+    """The first chain of each group of the rival `name` at a table's quantizer `qp`, unswept.
+
+    The strength is that of fspp which was best at qualities 10 and 20.
+    """
     rival = RIVALS[name]
     if rival.share is None:
         return []
     best = max(1, round(rival.share * qp))
-    return [templates[0].format(qp=best) for templates in rival.groups.values()]
+    return [templates[0].format(qp=best, strength=-4) for templates in rival.groups.values()]

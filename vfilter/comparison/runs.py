@@ -15,12 +15,13 @@ from vfilter.comparison.films import Film, read_films
 from vfilter.comparison.machine import machine, versions
 from vfilter.comparison.report import write_report
 from vfilter.comparison.results import Comparison, Run
-from vfilter.comparison.rivals import FFMPEG, parse_rivals
+from vfilter.comparison.rivals import FFMPEG, RIVALS, parse_rivals
 from vfilter.comparison.shots import Shots
-from vfilter.comparison.split import add_sound, write_split
+from vfilter.comparison.split import with_sound, write_split
 from vfilter.comparison.sweep import Trial
 from vfilter.errors import ArgumentError, InputError
 from vfilter.pipeline import check_target
+from vfilter.sink import muxer_of
 from vfilter.source import STANDARD_STREAM
 
 Say = Callable[[str], None]
@@ -31,8 +32,8 @@ def compare(
     *,
     reference: str | Path | None = None,
     degrade: str | None = None,
-    against: Sequence[str] = FFMPEG,
-    models: Sequence[str | Path] = ("l8",),
+    against: Sequence[str] = tuple(RIVALS),
+    models: Sequence[str | Path] = ("l8", "l4"),
     device: str = "auto",
     precision: str = "auto",
     ffmpeg: str | Path | None = None,
@@ -43,12 +44,13 @@ def compare(
     overwrite: bool = False,
     progress: Say | None = None,
 ) -> Comparison:
-    """Restore `input` with our models and with filters of FFmpeg, and measure them all.
+    """Restore `input` with our models and with other filters, and measure them all.
 
     reference: the pristine film, against which quality is measured.
     degrade: "CODEC:SETTING", such as "mjpeg:20" (`vfilter.comparison.degrade`): take `input` as
         pristine, compress it so, and restore that. Without either nothing is said of quality.
-    against: names of filters; models: as `Restorer` takes them.
+    against: names of filters (`vfilter.comparison.rivals.RIVALS`).
+    models: as `Restorer` takes them.
     ffmpeg: the binary that the filters run in, by default that of imageio-ffmpeg.
     frames: the most frames from the beginning.
     perceptual: whether to measure XPSNR and VMAF too, as far as the binary has them.
@@ -62,6 +64,8 @@ def compare(
     for output in (report, video):
         if output is not None:
             check_target(input, output, overwrite=overwrite)
+    if video is not None:
+        muxer_of(video)
     say: Say = progress or (lambda _: None)
     binary = FFmpeg(ffmpeg)
     _require(binary, rivals)
@@ -87,9 +91,9 @@ def compare(
         )
         if video is not None:
             say(f"writing {video}")
-            if degrade is not None:
-                add_sound(binary, bench.source.path, input)
-            write_split(bench.source.path, video, models[0], device, precision, frames)
+            film = bench.source.path
+            sounding = film if degrade is None else with_sound(binary, film, input)
+            write_split(sounding, video, models[0], device, precision, frames)
         if report is not None:
             say(f"writing {report}")
             shown = bench.source if degrade is None else bench.clean or bench.source

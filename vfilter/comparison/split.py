@@ -50,13 +50,13 @@ def write_split(
                 sink.write(with_luma(restored, halves(luma_plane(item), luma_plane(restored))))
 
 
-def add_sound(ffmpeg: FFmpeg, film: Path, sounding: str | Path) -> None:
-    """Give the silent `film` the sound of `sounding`, as far as it lasts."""
-    both = film.with_name(f"sounding{film.suffix}")
+def with_sound(ffmpeg: FFmpeg, film: Path, sounding: str | Path) -> Path:
+    """A copy of the silent `film`, in Matroska, which holds any sound: with that of `sounding`."""
+    both = film.with_name("sounding.mkv")
     inputs = ("-i", f"file:{film.name}", "-i", f"file:{Path(sounding).absolute()}")
     streams = ("-map", "0:v", "-map", "1:a?", "-c", "copy", "-shortest")
     ffmpeg.run([*inputs, *streams, "-y", both.name], film.parent)
-    both.replace(film)
+    return both
 
 
 def halves(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.uint8]:

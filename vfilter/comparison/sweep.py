@@ -61,6 +61,7 @@ def sweep(
     tried: dict[str, float] = {}
 
     def score(chain: str) -> float:
+        chain = chain.replace(*rival.quicker)
         if chain not in tried:
             restored = run(damaged, chain)
             tried[chain] = float(

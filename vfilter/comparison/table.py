@@ -1,11 +1,13 @@
 """python -m vfilter.comparison.table CLIP... --frames 25
 
-The table of the README: what each filter gains at its best, over several clips and degradations.
+The table of the README, in Markdown: what each filter gains at its best, over several clips and
+degradations, and the command that made it.
 On a laptop: python -m vfilter.comparison.table CLIP --frames 3 --model l4 --kinds mjpeg:10
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +16,9 @@ import numpy as np
 import typer
 
 from vfilter.comparison.results import Comparison, Run, shown
+from vfilter.comparison.rivals import RIVALS
 
 KINDS = "mjpeg:10,mjpeg:20,mjpeg:40,mpeg2:8,h264:32"
-
-RIVALS = "spp,fspp,uspp,pp7,deblock"
 
 
 def rows(
@@ -71,14 +72,16 @@ def _pace(results: Sequence[Comparison], runs: Iterable[Run | None]) -> float:
 
 def main(
     clips: list[Path],
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each clip.")] = 25,
+    frames: Annotated[int, typer.Option(min=1, help="Most frames of each clip.")] = 25,
     model: Annotated[str, typer.Option(help="Model of ours.")] = "l8",
     kinds: Annotated[str, typer.Option(help="Degradations, with commas.")] = KINDS,
-    against: Annotated[str, typer.Option(help="Filters, with commas.")] = RIVALS,
+    against: Annotated[str, typer.Option(help="Filters, with commas.")] = ",".join(RIVALS),
 ) -> None:
     """Print the table in Markdown, a row as soon as it is done."""
     names = against.split(",")
     heads = ["source", "PSNR dB", model, *names]
+    given = " ".join(Path(argument).name for argument in sys.argv[1:])
+    print(f"`python -m vfilter.comparison.table {given}`\n")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}", flush=True)
     for row in rows(clips, kinds.split(","), model, names, frames):
         print(f"| {' | '.join(row)} |", flush=True)
