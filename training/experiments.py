@@ -121,7 +121,7 @@ def figure6(
     """Figure 6: IPSNR over steps of L4 by objective, at quality 10; table5 and figure7 use it."""
     rows = figures.figure6(figures.Budget(data, runs, steps, images, stop_flag()), results)
     figures.write_rows(rows, results / "figure6.csv")
-    title = f"Figure 6: L4, quality 10, our recipe; {images} images of BSDS500 val"
+    title = f"Figure 6: L4, quality 10, our recipe, {steps} steps; {images} images of BSDS500 val"
     plots.lines(rows, "objective", "step", results / "figure6.png", title, ticks=False)
 
 

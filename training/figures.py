@@ -36,8 +36,8 @@ SIZES = (4, 16, 64, 256, 400)
 POINTS = 12
 """Points of a curve over iterations."""
 
-STAGES = (0.08, 0.4, 1.0)
-"""Shares of a training after which figure 7 shows the filters: the paper's 20k, 100k and 250k."""
+STAGES = (1, 5, POINTS)
+"""Points after which figure 7 shows the filters: the paper's 20k, 100k and 250k of 250k."""
 
 FILTERS = "figure7.npz"
 
@@ -58,6 +58,11 @@ class Budget:
     steps: int
     images: int
     stopped: Callable[[], bool] = lambda: False
+
+    @property
+    def every(self) -> int:
+        """Steps from one point of a curve to the next; the last is at the end."""
+        return -(-self.steps // POINTS)
 
     def recipe(self, network: str, low: int, high: int, objective: Objective) -> Recipe:
         """Our recipe at a small scale, every quality of `low` to `high` as common."""
@@ -94,7 +99,7 @@ class Budget:
             Pictures(planes),
             validation,
             self.checkpoint(name),
-            save_every=max(1, self.steps // POINTS),
+            save_every=self.every,
             until=until,
             stopped=self.stopped,
         )
@@ -129,7 +134,7 @@ def figure6(budget: Budget, results: Path) -> list[dict[str, Any]]:
     """
     planes, _ = training_images(budget.data)
     validation = spread(load_folder(budget.data / "BSDS500/val"), budget.images)
-    stages = [max(1, round(share * budget.steps)) for share in STAGES]
+    stages = [min(points * budget.every, budget.steps) for points in STAGES]
     results.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     layers: dict[str, NDArray[np.float32]] = {}
@@ -140,7 +145,7 @@ def figure6(budget: Budget, results: Path) -> list[dict[str, Any]]:
         for stage in stages:
             kept = checkpoint.with_name(f"{checkpoint.stem}-at-{stage}.npy")
             run = budget.run(name, recipe, planes, validation, until=stage)
-            if not kept.exists():
+            if run.step == stage:
                 np.save(kept, run.average["layers.0.weight"].numpy())
             layers[f"{objective} {stage}"] = np.load(kept)
         save_curve(run, results / f"figure6-{objective}.safetensors")
