@@ -79,7 +79,7 @@ def test_figures_6_and_7_and_table_5(
     assert {row["objective"] for row in found} == {"residual", "direct", "edge"}
     assert [row["step"] for row in found if row["objective"] == "edge"] == ["1", "2", "3", "4"]
     layers = figures.filters(tmp_path / "results")
-    assert {tuple(by_step) for by_step in layers.values()} == {(1, 2, 4)}
+    assert {tuple(by_step) for by_step in layers.values()} == {(1, 4)}
     assert {w.shape for by_step in layers.values() for w in by_step.values()} == {(48, 1, 11, 11)}
     run("figure7", folder, tmp_path, monkeypatch)
     run("table5 --images 1", folder, tmp_path, monkeypatch)

@@ -212,7 +212,7 @@ RECIPES |= {
         network="arcnn",
         qualities=(quality, quality),
         balance=0.0,
-        steps=15000,
+        steps=8000,
         batch=4,
         rate=1e-3,
     )
