@@ -507,7 +507,7 @@ def _print_models(models: list[dict[str, Any]]) -> None:
             if name in SHOWN
         ]
         low, high = model["quality"]
-        trained = f"{model['codec']} {letter}{low} to {high}"
+        trained = f"{model['codec']} {letter}{low}" + (f" to {high}" if low < high else "")
         cost = f"{model['flop_per_pixel']:,}"
         print(f"{model['name']:10} {trained:17} {cost:>10}  {'; '.join(gains)}".rstrip())
     for alias in sorted({alias for model in models for alias in model["aliases"]}):
@@ -630,8 +630,9 @@ def _dry_run(
         first = _known(hints)
         interlaced = source.first.interlaced_frame
     low, high = model.quality
+    qualities = f"{low} to {high}" if low < high else f"{low}"
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
-    print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {low} to {high}")
+    print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
     if compression := _compression(input) if span["hints"] else "":
         print(f"source: {compression}")
     print(f"strength: {factor:.2f} in the first frame ({first})")
