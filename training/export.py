@@ -31,7 +31,7 @@ SETS = {
 """Data sets of the paper's tables 3 and 4: folder, and JPEG qualities of the evaluation."""
 
 HINTED = (10, 20, 60, 90)
-"""JPEG qualities at which restoration with hints is evaluated too."""
+"""JPEG qualities at which restoration by blind models is evaluated with hints too."""
 
 PROTOCOL = (
     "Limited-range BT.601 luma; 8-bit grayscale JPEG by libjpeg; 8-bit outputs; whole images, "
@@ -169,13 +169,14 @@ BLIND = "It is blind: one set of weights for all qualities, without being told w
 TITLES_OF_NETWORKS = {"l4": "L4", "l8": "L8", "arcnn": "AR-CNN"}
 
 JPEG_COLUMNS = """
-Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. "With hints" is the gain
-where the stream tells its quantization table: {hinted}the result is projected onto what the table
-leaves possible. The paper's column is of the same network trained for that quality alone, without
-SSIM Gaussian.
+Cells are PSNR / PSNR-B / SSIM 8x8 / SSIM Gaussian; gain is IPSNR in dB. The paper's column is of
+the same network trained for that quality alone, without SSIM Gaussian.
 """.strip()
 
-HINTED_BLIND = "the residual is scaled by the strength fitted for that quality, and "
+HINTED_COLUMN = """
+"With hints" is the gain where the stream tells its quantization table: the residual is scaled by
+the strength fitted for that quality, and the result projected onto what the table leaves possible.
+""".strip()
 
 VIDEO_COLUMNS = """
 The first is the PSNR of the source, the others are gains in PSNR in dB: at strength 1; at the one
@@ -281,11 +282,12 @@ def measure(model: Model, sets: Mapping[str, tuple[Sequence[Luma], Sequence[int]
     sets: originals and JPEG qualities, by data set.
     """
     results: Results = {}
+    blind = model.quality[0] < model.quality[1]
     with Restorer(model, precision="fp32") as restorer:
         for dataset, (planes, qualities) in sets.items():
             results[dataset] = {}
             for quality in qualities:
-                rows = evaluate(restorer, planes, quality, hinted=quality in HINTED)
+                rows = evaluate(restorer, planes, quality, hinted=blind and quality in HINTED)
                 results[dataset][str(quality)] = {
                     kind: {metric: round(value, 5) for metric, value in row.items()}
                     for kind, row in rows.items()
@@ -377,9 +379,7 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "compression": f"grayscale JPEG, {one if low == high else compression}",
         "coarseness": "table scale",
         "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
-        "columns": textwrap.fill(
-            JPEG_COLUMNS.format(hinted="" if low == high else HINTED_BLIND), 98
-        ),
+        "columns": JPEG_COLUMNS if low == high else f"{JPEG_COLUMNS}\n{HINTED_COLUMN}",
         "tables": "\n".join(
             _numbers(dataset, rows, TITLES_OF_NETWORKS[model.network.name])
             for dataset, rows in model.metrics["results"].items()
@@ -435,22 +435,22 @@ def _numbers(
     dataset: str, rows: Mapping[str, Mapping[str, Mapping[str, float]]], network: str
 ) -> str:
     """The table of one data set."""
-    lines = [
-        f"| {dataset} | distorted | restored | gain | with hints | paper's {network} |",
-        "|---|---|---|---|---|---|",
-    ]
+    hinted = any("hinted" in row for row in rows.values())
+    heads = ["distorted", "restored", "gain", *["with hints"] * hinted, f"paper's {network}"]
+    lines = [f"| {dataset} | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     paper = PAPER.get(dataset, {}).get(network, {})
     for quality, row in rows.items():
-        gain = row["restored"]["psnr"] - row["distorted"]["psnr"]
-        hinted = (
-            f"{row['hinted']['psnr'] - row['distorted']['psnr']:+.2f}" if "hinted" in row else ""
-        )
+        gains = [_gain(row, kind) for kind in ["restored", *["hinted"] * hinted]]
         theirs = paper.get(int(quality))
-        lines.append(
-            f"| Q{quality} | {_cell(row['distorted'])} | {_cell(row['restored'])} | {gain:+.2f} "
-            f"| {hinted} | {_paper_cell(theirs) if theirs else ''} |"
-        )
+        cells = [_cell(row["distorted"]), _cell(row["restored"]), *gains]
+        cells.append(_paper_cell(theirs) if theirs else "")
+        lines.append(f"| Q{quality} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _gain(row: Mapping[str, Mapping[str, float]], kind: str) -> str:
+    """IPSNR in dB of a kind of restoration, if it was measured."""
+    return f"{row[kind]['psnr'] - row['distorted']['psnr']:+.2f}" if kind in row else ""
 
 
 def _paper_cell(scores: Scores) -> str:
