@@ -56,6 +56,8 @@ def processes() -> Iterator[Place]:
     if "WORLD_SIZE" not in os.environ:
         yield Place(device)
         return
+    if cuda:
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if cuda else "gloo")
     try:
         yield Place(device, dist.get_rank(), dist.get_world_size())

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
 
 from training.paper import PAPER_SPEED
 from vfilter.networks import NETWORKS, Network
@@ -19,10 +18,10 @@ SIDE = 1000
 """Side in pixels of the plane that is restored, a megapixel as the paper has it."""
 
 
-def milliseconds(network: Network, side: int, rounds: int) -> float:
+def milliseconds(network: Network, side: int, rounds: int) -> tuple[float, str]:
     """Median time to restore a plane (side, side) by a network of this size, after a first round.
 
-    Its weights are random: they don't matter for the time.
+    Its weights are random: they don't matter for the time. Returns what ran it, too.
     """
     module = TorchNetwork(network)
     model = Model(
@@ -40,7 +39,8 @@ def milliseconds(network: Network, side: int, rounds: int) -> float:
             started = time.perf_counter()
             restorer.luma(plane)
             times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times[1:])
+        engine = restorer.engine.description
+    return statistics.median(times[1:]), engine
 
 
 def speed(side: int, rounds: int) -> list[dict[str, Any]]:
@@ -51,12 +51,13 @@ def speed(side: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     megapixels = side**2 / 1e6
     for network in NETWORKS.values():
-        took = milliseconds(network, side, rounds) / megapixels
+        took, engine = milliseconds(network, side, rounds)
+        took /= megapixels
         theirs, flop = PAPER_SPEED.get(network.name, (None, None))
         rows.append(
             {
                 "network": network.name.upper(),
-                "threads": torch.get_num_threads(),
+                "engine": engine,
                 "ms_per_megapixel": round(took),
                 "flop_per_pixel": network.flop_per_pixel,
                 "gflop_per_s": round(network.flop_per_pixel / took, 1),
