@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -31,9 +31,8 @@ def installed() -> str | None:
 class Page:
     """The one page of a browser. complaints: what its console and its network told so far."""
 
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands = os.fdopen(commands, "wb", buffering=0)
-        self._answers = os.fdopen(answers, "rb")
+    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
+        self._commands, self._answers = commands, answers
         self._count = 0
         self._session: str | None = None
         self._happened: list[str] = []
@@ -52,6 +51,7 @@ class Page:
         if self._session is not None:
             message["sessionId"] = self._session
         self._commands.write(json.dumps(message).encode() + b"\0")
+        self._commands.flush()
         while (answer := self._read()).get("id") != number:
             pass
         if "error" in answer:
@@ -136,10 +136,7 @@ def browsing(browser: str, folder: Path) -> Iterator[Page]:
     ) as running:
         os.close(reads)
         os.close(writes)
-        try:
-            page = Page(commands, answers)
-            yield page
-            page._session = None
-            page.send("Browser.close")
-        finally:
-            running.terminate()
+        with os.fdopen(commands, "wb") as sending, os.fdopen(answers, "rb") as told:
+            yield Page(sending, told)
+        # with its pipes closed it goes by itself
+        running.wait(timeout=20)

@@ -79,24 +79,24 @@ class FFmpeg:
         return shlex.join([self.path, *QUIET, "-benchmark", *arguments])
 
     def filtered(self, planes: NDArray[np.uint8], chain: str) -> NDArray[np.uint8]:
-        """Luma planes (N, H, W) of even sides after the filters of `chain`, which tell no times.
+        """Luma planes (N, H, W) after the filters of `chain`, as the luma of yuv420p.
 
         Raises InputError if FFmpeg fails or gives another number of planes.
         """
         count, height, width = planes.shape
-        chroma = np.full((count, height // 2, width), 128, dtype=np.uint8)
+        chroma = np.full((count, 2 * ((height + 1) // 2) * ((width + 1) // 2)), 128, dtype=np.uint8)
         raw = ("-f", "rawvideo", "-pixel_format", "yuv420p", "-video_size", f"{width}x{height}")
+        luma = f"{chain},extractplanes=y"
         done = subprocess.run(
-            [self.path, "-hide_banner", *raw, "-i", "-", "-vf", chain, "-f", "rawvideo", "-"],
-            input=np.concatenate([planes, chroma], axis=1).tobytes(),
+            [self.path, "-hide_banner", *raw, "-i", "-", "-vf", luma, "-f", "rawvideo", "-"],
+            input=np.concatenate([planes.reshape(count, -1), chroma], axis=1).tobytes(),
             capture_output=True,
             check=False,
         )
-        if done.returncode or len(done.stdout) != planes.size * 3 // 2:
+        if done.returncode or len(done.stdout) != planes.size:
             reason = _reason(done.stderr.decode(errors="replace"))
             raise InputError(f"FFmpeg failed with the filter {chain}: {reason}")
-        frames = np.frombuffer(done.stdout, dtype=np.uint8).reshape(count, height * 3 // 2, width)
-        return frames[:, :height]
+        return np.frombuffer(done.stdout, dtype=np.uint8).reshape(planes.shape)
 
     def _told(self, question: str) -> str:
         try:

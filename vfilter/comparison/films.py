@@ -71,12 +71,13 @@ def read_films(
 def _degraded(input: str | Path, path: Path, codec: str, setting: int, limit: int | None) -> Film:
     """`input` as pristine film; what it becomes as `codec` at `setting` is written to `path`."""
     target = path.with_name("reference.y")
-    with Source(input, frames=limit, hints=False) as source, target.open("wb") as file:
+    with Source(input, frames=limit, hints=False) as source:
 
         def pristine() -> Iterator[VideoFrame]:
-            for frame in frames_of(source):
-                file.write(luma_bytes(frame))
-                yield frame
+            with target.open("wb") as file:
+                for frame in frames_of(source):
+                    file.write(luma_bytes(frame))
+                    yield frame
 
         write_degraded(pristine(), codec, setting, path, rate=source.rate)
         size = source.first.height, source.first.width

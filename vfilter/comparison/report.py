@@ -133,18 +133,18 @@ def _facts(result: Comparison) -> str:
 
 def _table(result: Comparison) -> str:
     metrics = result.metrics
-    heads = ["filter", *(TITLES[m] for m in metrics), "frames/s", "CPU seconds", "remarks"]
+    heads = ["filter", *(TITLES[m] for m in metrics), "frames/s", "CPU seconds"]
     best = {name: _best_mean(result, name) for name in metrics}
     headline = {run.name for run in result.headline}
     rows = []
     for run in result.runs:
         setting = "" if run.name == label(run) else f"<br><code>{escape(run.name)}</code>"
-        cells = [f'<th scope="row">{escape(label(run))}{setting}</th>']
+        notes = "".join(f"<br><small>{escape(note)}</small>" for note in run.notes)
+        cells = [f'<th scope="row">{escape(label(run))}{setting}{notes}</th>']
         told = result.row(run)[1:]
         for name, text in zip([*metrics, "", ""], told, strict=True):
             top = name and text == best[name]
             cells.append(f"<td>{f'<strong>{text}</strong>' if top else text}</td>")
-        cells.append(f'<td class="remark">{escape("; ".join(run.notes))}</td>')
         kind = run.family if run.family in ("source", "ours") else "rival"
         quiet = "" if run.name in headline else " quiet"
         rows.append(f'<tr class="{kind}{quiet}">{"".join(cells)}</tr>')

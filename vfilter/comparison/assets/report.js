@@ -47,6 +47,12 @@ const STYLES = [
 ];
 let plot = null;
 
+// Which border a line's mark in the legend has: 0 unbroken, 1 of dots, 2 of dashes
+function kind(dash) {
+  if (!dash || !dash.length) return 0;
+  return Math.max(...dash) < 5 ? 1 : 2;
+}
+
 function size() {
   const width = byId("plot").clientWidth;
   return { width: width, height: Math.max(220, Math.min(380, width * 0.5)) };
@@ -71,6 +77,7 @@ function drawPlot() {
       scales: { x: { time: false, range: single ? [data.frames[0] - 1, data.frames[0] + 1] : undefined } },
       axes: [{ label: "frame", incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }, { label: metric.name, size: 64 }],
       series: [{ label: "frame" }, ...series],
+      legend: { markers: { width: 3, dash: (self, i) => ["solid", "dotted", "dashed"][kind(self.series[i].dash)] } },
     },
     [data.frames, ...metric.lines.map((line) => line.values)],
     byId("plot"),
