@@ -17,6 +17,7 @@ from training.data import Luma, jpeg
 from training.demo import RECIPE, demo
 from training.recipes import PAPER_CROPS
 from training.rivals import best_qp, by_sadct, by_spp, told_qp
+from training.units import by_rate
 from vfilter.comparison.metrics import psnr
 
 
@@ -141,6 +142,24 @@ def test_units(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = rows_of(tmp_path / "results/units-l4.csv")
     assert {row["when"] for row in found} == {"start", "start, 0 to 1", "step 1"}
     assert len(rows_of(tmp_path / "results/rates-l4.csv")) == 14
+    table = (tmp_path / "results/units-l4.md").read_text()
+    assert "| initialization | when | layer 1 | layer 2 | layer 3 |" in table
+    assert "| initialization | 1 | 2 | 4 | 8 | 16 | 32 | 64 |" in table
+
+
+def test_rates_that_diverge() -> None:
+    rows = [
+        {"initialization": kind, "rate": rate, "loss": loss}
+        for kind, rate, loss in [
+            ("symmetric", 1.0, 0.9),
+            ("symmetric", 8.0, 0.8),
+            ("plain", 1.0, float("inf")),
+        ]
+    ]
+    assert by_rate(rows) == [
+        {"initialization": "symmetric", "1": "0.90", "8": "0.80"},
+        {"initialization": "plain", "1": "diverged", "8": "-"},
+    ]
 
 
 def test_speed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

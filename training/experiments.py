@@ -35,6 +35,18 @@ Rivals = Annotated[bool, typer.Option(help="Run spp and SA-DCT too, which takes 
 RESULTS = Path("training/results")
 RUNS = Path("build/figures")
 
+UNITS = """# Initialization, {network}
+
+Units that are dead / always on, by hidden layer, at the start and after {steps} steps of our
+recipe on a small scale (quality 10; a unit counts that is above zero at less than 1 % of the
+pixels, or at more than 99 %). "0 to 1" is with luma that is not centred:
+
+{units}
+Loss after {rate_steps} steps of the paper's SGD, residual, relative to the first steps', by
+learning rate:
+
+{rates}"""
+
 CROP = (slice(40, 200), slice(200, 360))
 """Rows and columns of lighthouse3 that figure 4 shows: its lantern, rails and sky."""
 
@@ -179,8 +191,15 @@ def units_command(
     figures.write_rows(rows, results / f"units-{network}.csv")
     rates = list(units.highest_rates(replace(recipe, steps=rate_steps), pictures))
     figures.write_rows(rates, results / f"rates-{network}.csv")
-    for row in [*rows, *rates]:
-        print("  ".join(f"{k} {v:.3f}" if isinstance(v, float) else str(v) for k, v in row.items()))
+    text = UNITS.format(
+        network=network.upper(),
+        steps=steps,
+        rate_steps=rate_steps,
+        units=tables.plain(units.by_layer(rows)),
+        rates=tables.plain(units.by_rate(rates)),
+    )
+    print(text)
+    (results / f"units-{network}.md").write_text(text, encoding="utf-8")
 
 
 def speed_command(

@@ -7,7 +7,7 @@ with and without it (paper, section 3). In seconds: --steps 5
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -92,6 +92,37 @@ def saturation(
                     "dead": dead,
                     "always_on": always,
                 }
+
+
+def by_layer(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The rows of `saturation`, the layers side by side: percent dead / percent always on."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        key = (row["initialization"], row["when"])
+        start = {"initialization": key[0], "when": key[1]}
+        cell = f"{row['dead']:.0%} / {row['always_on']:.0%}"
+        found.setdefault(key, start)[f"layer {row['layer']}"] = cell
+    return list(found.values())
+
+
+def by_rate(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The rows of `highest_rates`, the rates side by side; a rate after one that diverged: "-"."""
+    rates = sorted({row["rate"] for row in rows})
+    return [
+        {"initialization": kind}
+        | {
+            f"{rate:g}": next(
+                (
+                    f"{row['loss']:.2f}" if math.isfinite(row["loss"]) else "diverged"
+                    for row in rows
+                    if (row["initialization"], row["rate"]) == (kind, rate)
+                ),
+                "-",
+            )
+            for rate in rates
+        }
+        for kind in dict.fromkeys(row["initialization"] for row in rows)
+    ]
 
 
 def highest_rates(recipe: Recipe, pictures: Pictures) -> Iterator[dict[str, Any]]:
