@@ -16,25 +16,31 @@ import numpy as np
 import pytest
 import typer
 from av.video.frame import VideoFrame
-from comparison import read_film
+from comparison import read_film, read_sound, read_tracks
 from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
+from training.data import jpeg, load_folder
+from training.evaluate import scores
 from vfilter.bitstream import scaled_luma_table
 from vfilter.comparison import compare
 from vfilter.comparison.command import compare_command
 from vfilter.comparison.degrade import degrade, parse_degradation
 from vfilter.comparison.ffmpeg import Cost, FFmpeg
+from vfilter.comparison.films import read_films
 from vfilter.comparison.measure import Clip
 from vfilter.comparison.metrics import flicker
 from vfilter.comparison.report import verdict
 from vfilter.comparison.results import Comparison, Run, shown
-from vfilter.comparison.rivals import QPS, RIVALS, guessed, parse_rivals, table_qp
+from vfilter.comparison.rivals import FFMPEG, QPS, RIVALS, guessed, parse_rivals, table_qp
 from vfilter.comparison.shots import SOURCE, Shots
 from vfilter.comparison.split import halves
 from vfilter.comparison.sweep import best_value, sample_of, sweep
-from vfilter.comparison.table import cells
+from vfilter.comparison.table import cells, main
 from vfilter.errors import ArgumentError, InputError, OutputError
+from vfilter.luma import luma_plane
+from vfilter.restorer import Restorer
+from vfilter.source import Source, hints_of
 
 WIDTH, HEIGHT = 176, 144
 
@@ -88,7 +94,8 @@ def run(model: Path) -> Callable[..., Result]:
 
     def invoke(*arguments: object) -> Result:
         texts = [str(argument) for argument in arguments]
-        return CliRunner(env={"COLUMNS": "200"}).invoke(app, [*texts, "--model", str(model)])
+        given = [] if "--model" in texts else ["--model", str(model)]
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, [*texts, *given])
 
     return invoke
 
@@ -190,9 +197,24 @@ def test_no_ffmpeg_is_one_line(tmp_path: Path) -> None:
         FFmpeg(tmp_path / "ffmpeg")
 
 
+def test_without_any_ffmpeg_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(InputError, match=r"no FFmpeg binary .*pip install 'vdeblock\[compare\]'"):
+        FFmpeg()
+
+
 def test_a_lacking_filter_is_named() -> None:
     with pytest.raises(InputError, match="lacks the filter frobnicate"):
         FFmpeg().require(["spp", "frobnicate"])
+
+
+def test_sadct_without_numba_is_refused_at_once(
+    camera: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(InputError, match=r"sadct needs the package numba; pip install"):
+        compare(camera, models=[model])
 
 
 def test_a_failing_filter_tells_why() -> None:
@@ -201,9 +223,9 @@ def test_a_failing_filter_tells_why() -> None:
         FFmpeg().filtered(planes, "spp=quality=99")
 
 
-def test_an_odd_number_of_planes_comes_back_as_it_went() -> None:
-    rng = np.random.default_rng(2)
-    planes = rng.integers(0, 256, (3, 32, 48), dtype=np.uint8)
+@pytest.mark.parametrize("shape", [(3, 32, 48), (1, 33, 47)])
+def test_planes_come_back_as_they_went(shape: tuple[int, int, int]) -> None:
+    planes = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
     assert (FFmpeg().filtered(planes, "null") == planes).all()
 
 
@@ -305,6 +327,8 @@ def test_the_command_writes_a_report_that_needs_no_network(
     result = run(camera, "--against", "deblock", *given, "--video", outputs["mp4"])
     assert result.exit_code == 0, result.output
     assert "deblock, as typed" in result.output
+    assert "claims nothing about quality" in outputs["html"].read_text(encoding="utf-8")
+    assert "There is no reference, so nothing here tells which is better" in result.output
     html = outputs["html"].read_text(encoding="utf-8")
     assert 'src="http' not in html
     assert "$" + "data" not in html
@@ -314,20 +338,121 @@ def test_the_command_writes_a_report_that_needs_no_network(
     assert len(read_film(outputs["mp4"]).times) == 3
 
 
+BAD: list[tuple[int, str, list[str]]] = [
+    (3, "no such file", ["none.avi"]),
+    (3, "no FFmpeg that runs", ["camera.avi", "--ffmpeg", "none"]),
+    (3, "lacks the filter deblock", ["camera.avi", "--against", "deblock", "--ffmpeg", "bare"]),
+    (3, "another size", ["camera.avi", "--reference", "size.mkv"]),
+    (3, "another length", ["camera.avi", "--reference", "length.mkv"]),
+    (3, "another frame rate", ["camera.avi", "--reference", "rate.mkv"]),
+    (2, "no filter to compare with is called blur", ["camera.avi", "--against", "blur"]),
+    (2, "degrade must be CODEC:SETTING", ["camera.avi", "--degrade", "mjpeg"]),
+    (2, "name a file, not -", ["-"]),
+    (2, "models is empty", ["camera.avi", "--model", ","]),
+    (5, "no folder none", ["camera.avi", "--report", "none/r.html"]),
+    (5, "is a folder", ["camera.avi", "--report", "folder"]),
+    (5, "exists already", ["camera.avi", "--csv", "size.mkv"]),
+    (5, "no container goes by that ending", ["camera.avi", "--video", "film.abc"]),
+    (2, "two outputs have the name out", ["camera.avi", "--json", "out", "--csv", "out"]),
+]
+"""Exit code, what is told, and the arguments."""
+
+
+@pytest.mark.parametrize(("code", "told", "arguments"), BAD)
 def test_the_command_tells_bad_input_in_one_line(
-    run: Callable[..., Result], camera: Path, tmp_path: Path
+    run: Callable[..., Result],
+    camera: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    told: str,
+    arguments: list[str],
 ) -> None:
-    for code, *arguments in (
-        (3, tmp_path / "none.avi"),
-        (3, camera, "--ffmpeg", tmp_path / "ffmpeg"),
-        (2, camera, "--against", "blur"),
-        (2, camera, "--degrade", "mjpeg"),
-        (5, camera, "--report", tmp_path / "none" / "r.html"),
-    ):
-        result = run(*arguments)
-        assert result.exit_code == code, result.output
-        assert len(result.stderr.splitlines()) <= 2
-        assert "vdeblock: " in result.stderr
+    folder = camera.parent
+    monkeypatch.chdir(folder)
+    write_pristine(folder / "size.mkv", width=192)
+    write_pristine(folder / "length.mkv", 4)
+    write_pristine(folder / "rate.mkv", rate=30)
+    (folder / "folder").mkdir()
+    bare = folder / "bare"
+    bare.write_text("#!/bin/sh\necho ffmpeg version bare\n")
+    bare.chmod(0o755)
+    arguments = [str(bare) if argument == "bare" else argument for argument in arguments]
+    result = run(*arguments, "--quiet")
+    assert result.exit_code == code, result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("vdeblock: ")
+    assert told in result.stderr
+
+
+def test_help_names_every_rival(run: Callable[..., Result]) -> None:
+    text = run("--help").output
+    assert all(name in text for name in RIVALS)
+
+
+def test_the_json_is_what_python_returns(
+    run: Callable[..., Result], camera: Path, model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "out.json"
+    assert run(camera, "--against", "deblock", "--json", path).exit_code == 0
+    told = json.loads(path.read_text())
+    returned = compare(camera, against=["deblock"], models=[model]).to_dict()
+    for each in (told, returned):
+        for timed in each["runs"]:
+            del timed["cost"], timed["fps"]
+    assert told == json.loads(json.dumps(returned))
+
+
+def test_small_clips_are_measured_to_their_last_frame(tmp_path: Path) -> None:
+    clip = write_pristine(tmp_path / "small.mkv", 5, width=32, height=32)
+    source, clean = read_films(clip, None, "mjpeg:10", None, tmp_path)
+    assert clean is not None
+    assert source.clip.frames == clean.clip.frames == 5
+
+
+@pytest.mark.parametrize("name", FFMPEG)
+def test_each_filter_takes_a_camera_of_4_2_2(tmp_path: Path, model: Path, name: str) -> None:
+    film = media.camera(tmp_path / "camera.avi", 10)
+    result = compare(film, models=[model], against=[name], frames=2)
+    told = [run for run in result.runs if run.family == name and run.variant != "as typed"]
+    assert not any(run.failed for run in told)
+    assert all("unchanged" not in note for run in told for note in run.notes)
+    assert f"{FFmpeg().path} -hide_banner" in result.to_text()
+
+
+@pytest.mark.parametrize("how", ["mjpeg:10", "h264:36"])
+@pytest.mark.parametrize("sound", ["aac", "libopus"])
+def test_the_film_keeps_its_sound(tmp_path: Path, model: Path, how: str, sound: str) -> None:
+    film, video = media.talkie(tmp_path / "in.mkv", sound, rate=48000), tmp_path / "out.mp4"
+    compare(film, degrade=how, models=[model], against=[], perceptual=False, video=video)
+    assert len(read_film(video).times) == media.FRAMES
+    (track,) = read_tracks(video)
+    assert track.codec == sound.removeprefix("lib")
+    seconds = float(sum(duration for _, duration in track.times))
+    assert seconds == pytest.approx(media.FRAMES / media.RATE, abs=0.05)
+    heard, original = read_sound(video)[1], read_sound(film)[1]
+    samples = min(heard.shape[1], original.shape[1]) - 48
+    # Matroska's times are of 1 ms, 48 samples, and so is how much of Opus is to be skipped
+    likeness = [
+        np.corrcoef(heard[0, :samples], original[0, late : late + samples])[0, 1]
+        for late in range(48)
+    ]
+    assert max(likeness) > 0.99
+
+
+def test_the_film_is_before_and_after(tmp_path: Path, camera: Path, model: Path) -> None:
+    video = tmp_path / "out.mkv"
+    compare(camera, models=[model], against=[], video=video)
+    with Restorer(model) as restore, Source(camera) as source:
+        before = [item for item in source if isinstance(item, VideoFrame)]
+        after = [luma_plane(restore(frame, hints=hints_of(frame))) for frame in before]
+    for frame, old, new in zip(read_film(video).planes, before, after, strict=True):
+        left, right = ((slice(72, None), slice(x, x + 80)) for x in (0, 96))
+        errors = [
+            [np.abs(frame[0][half] - plane[half].astype(float)).mean() for half in (left, right)]
+            for plane in (luma_plane(old), new)
+        ]
+        assert max(errors[0][0], errors[1][1]) < 1.5  # what encoding costs
+        assert min(errors[0][1], errors[1][0]) > 2
 
 
 @pytest.mark.slow
@@ -369,3 +494,47 @@ def test_importing_the_command_is_light() -> None:
     code = f"import sys, vfilter.comparison.command; print(sorted({heavy} & {{*sys.modules}}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "variants"), [("mjpeg:10", 2), ("mpeg2:12", 1)])
+def test_sadct_runs_by_the_table_and_at_its_best(
+    pristine: Path, model: Path, how: str, variants: int
+) -> None:
+    result = compare(
+        pristine, degrade=how, models=[model], against=["sadct"], frames=1, perceptual=False
+    )
+    best = result.best("sadct")
+    assert best is not None
+    assert best.mean("psnr") > result.runs[0].mean("psnr")
+    assert len([run for run in result.runs if run.family == "sadct"]) == variants
+
+
+@pytest.mark.slow
+def test_the_table_tells_its_command(
+    pristine: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [str(pristine), "--frames", "2", "--kinds", "mjpeg:10", "--against", "deblock"]
+    monkeypatch.setattr(sys, "argv", ["table", *given, "--model", str(model)])
+    main([pristine], frames=2, model=str(model), kinds="mjpeg:10", against="deblock")
+    command, _, head, rule, row = capsys.readouterr().out.splitlines()
+    assert command.startswith("`python -m vfilter.comparison.table pristine.mkv --frames 2 --kinds")
+    assert head.startswith("| source | PSNR dB |")
+    assert rule == "|---|---|---|---|"
+    assert row.startswith("| mjpeg:10 | ")
+    assert row.count("|") == 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("quality", "qp", "expected"),
+    [(10, 17, [28.58, 28.21, 0.8103]), (20, 10, [30.74, 30.07, 0.8795])],
+)
+def test_spp_at_its_best_on_live1(data: Path, quality: int, qp: int, expected: list[float]) -> None:
+    """Quality 6, hard, the best quantizer: as it was measured with FFmpeg's command line."""
+    planes, ffmpeg = load_folder(data / "LIVE1"), FFmpeg()
+    chain = f"spp=quality=6:qp={qp}:mode=hard"
+    restored = [ffmpeg.filtered(jpeg(plane, quality)[None], chain)[0] for plane in planes]
+    found = scores(restored, planes)
+    assert [found["psnr"], found["psnr_b"]] == pytest.approx(expected[:2], abs=0.005)
+    assert found["ssim_uniform"] == pytest.approx(expected[2], abs=0.0001)

@@ -88,8 +88,12 @@ def compare_command(
     texts = [path for path in (as_json, as_csv) if path is not None]
     with _errors(debug=debug), heeding_signals(piped=False):
         from vfilter.comparison.runs import compare
+        from vfilter.errors import ArgumentError
         from vfilter.pipeline import check_target
 
+        outputs = [path for path in (report, as_json, as_csv, video) if path is not None]
+        if twice := [path for path in outputs if outputs.count(path) > 1]:
+            raise ArgumentError(f"two outputs have the name {twice[0]}; give each its own")
         for path in texts:
             check_target(input, path, overwrite=overwrite)
         result = compare(input, **options, progress=None if quiet else _tell)
