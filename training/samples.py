@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 from training.data import Luma, jpeg, random_crop
+from training.drawings import drawn_film
 from training.evaluate import Pair
 from training.recipes import FINEST, Recipe
 from training.video import FRAMES, WINDOW, coarseness, crops_of, film, recoded, window
 
 CROPS = 2
 """Crops that training takes of each film."""
+
+DRAWN = 0.15
+"""Share of the films that are drawn; of the others half are clips, half photographs in motion."""
 
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -91,7 +95,9 @@ def _video_crops(
     """`CROPS` crops of one film, damaged and not, and their weights."""
     low, high = recipe.qualities
     frames = int(rng.integers(*FRAMES))
-    if rng.random() < 0.5 and pictures.clips:
+    if rng.random() < DRAWN:
+        shown = drawn_film(WINDOW, frames, rng)
+    elif rng.random() < 0.5 and pictures.clips:
         clip = pictures.clips[int(rng.integers(len(pictures.clips)))]
         shown = window(clip, WINDOW, frames, rng)
     else:
