@@ -24,7 +24,7 @@ from PIL import Image
 
 from vfilter import compare
 
-FRAMES = 24
+FRAMES = 8
 
 REPORT = ROOT / "demo" / "report.html"
 PICTURE = ROOT / "samples" / "report.png"
