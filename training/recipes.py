@@ -154,7 +154,7 @@ RECIPES = {
     "l8-h264": Recipe(
         network="l8",
         codec="h264",
-        qualities=(20, 42),
+        qualities=(18, 42),
         start="l8-jpeg",
         steps=40000,
         decay=0.5,
@@ -170,7 +170,7 @@ RECIPES = {
     "l4-h264": Recipe(
         network="l4",
         codec="h264",
-        qualities=(20, 42),
+        qualities=(18, 42),
         start="l4-jpeg",
         steps=20000,
         batch=4,
