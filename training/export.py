@@ -18,6 +18,7 @@ from training.evaluate import evaluate
 from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
 from training.recipes import FINEST, Recipe
+from training.samples import DRAWN
 from training.sources import SOURCES, gains
 from training.strength import Curve
 from training.video import FRAMES, PRESETS, WINDOW
@@ -81,22 +82,23 @@ per octave of quality, 20 % above, and weighted them by their table scale to the
 """,
     "l8-q20": LENGTHENED.format(steps="5,000"),
     "l4-q10": LENGTHENED.format(steps="8,000"),
-    "l4-q20": LENGTHENED.format(steps="8,000"),
     "l8-h264": """
 The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
-next 4,000 were runs of their own, whose rate fell to zero at their ends.
+next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
+them saw drawings.
 """,
     "l8-mpeg": """
 The first 5,000 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
-their quantiser scale to the -1.
+their quantiser scale to the -1 and saw no drawings.
 """,
     "l4-h264": """
 The first 3,500 steps, a run of their own whose rate fell to zero at its end, took crf 16 to 42, and
-weighted the crops by 2^(crf/6) to the -1.
+weighted the crops by 2^(crf/6) to the -1; the next 8,500 took crf 20 to 42, as a run of their own.
+None of them saw drawings.
 """,
     "l4-mpeg": """
 The first 3,500 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
-their quantiser scale to the -1.
+their quantiser scale to the -1; these and the next 3,900 saw no drawings.
 """,
 }
 """What a run did that its recipe doesn't say."""
@@ -152,7 +154,7 @@ luma plane. {blind}
 ## Limits
 
 - Trained on {damage} only{alone}.
-- Trained on {kinds} only: no drawings, screens or text.
+- Trained on {kinds}.
 - Luma only: chroma is left as it is.
 """
 
@@ -375,7 +377,7 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         else BLIND,
         "alone": ": what it does to the artifacts of other codecs is not measured",
         "images": PHOTOS,
-        "kinds": "photos",
+        "kinds": "photos only: no drawings, screens or text",
         "compression": f"grayscale JPEG, {one if low == high else compression}",
         "coarseness": "table scale",
         "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
@@ -401,8 +403,9 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "blind": BLIND,
         "alone": ", by FFmpeg's encoders",
         "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
-        f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; and as many windows of clips",
-        "kinds": "photos and camera video",
+        f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips; "
+        f"{DRAWN:.0%} drawings and text, which move by whole pixels",
+        "kinds": "photos and camera video, and on drawings and text that were made for it",
         "compression": compression,
         "coarseness": "2^(crf/6)" if recipe.codec == "h264" else "quantiser scale",
         "protocol": textwrap.fill(CLIPS_PROTOCOL, 98),

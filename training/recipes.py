@@ -202,7 +202,7 @@ RECIPES |= {
         qualities=(quality, quality),
         start="l4-jpeg",
         balance=0.0,
-        steps=20000,
+        steps=16000,
         rate=1e-3,
     )
     for quality in (10, 20, 30, 40, 50, 60)
