@@ -28,6 +28,7 @@ from training.stopping import stop_flag
 from training.strength import (
     FITTED,
     Curve,
+    drawn_clips,
     fit_codec,
     fit_jpeg,
     fit_range,
@@ -156,7 +157,7 @@ def export_command(
             stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
             curves["mjpeg"] = fit_jpeg(model, stills)
         if model.quality[0] < model.quality[1]:
-            clips = [read_clip(path) for path in training_clips(data / "clips")]
+            clips = [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
             curves |= {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
         return curves
 

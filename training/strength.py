@@ -18,6 +18,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg, read_luma
+from training.drawings import drawn_film
 from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, scaled_luma_table
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
@@ -75,6 +76,10 @@ SIZE = 192
 """Frames of each clip that are encoded, those of them that count, and their side in pixels."""
 
 
+DRAWN = 4
+"""Drawn films beside the clips of a fit."""
+
+
 def training_clips(folder: Path) -> list[Path]:
     """Every second of the clips in `folder` by name; the others are for checking."""
     return sorted(folder.glob("*.mkv"))[::2]
@@ -86,6 +91,11 @@ def read_clip(path: Path) -> list[Luma]:
     height, width = (min(SIZE, length // MACROBLOCK * MACROBLOCK) for length in planes[0].shape)
     top, left = ((a - b) // 2 for a, b in zip(planes[0].shape, (height, width), strict=True))
     return [np.ascontiguousarray(p[top : top + height, left : left + width]) for p in planes]
+
+
+def drawn_clips() -> list[list[Luma]]:
+    """Films of drawings for the fit, so that no strength is chosen by camera films alone."""
+    return [drawn_film(SIZE, FRAMES, np.random.default_rng(i)) for i in range(DRAWN)]
 
 
 def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
