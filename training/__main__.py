@@ -6,6 +6,7 @@ python -m training demo --data DIR
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Annotated, cast
 
 import typer
 
-from training.bench import bench, print_table
+from training.bench import bench, draw, print_table
 from training.data import halved, load_folder, read_luma, subset, training_images
 from training.experiments import COMMANDS
 from training.export import Results, datasets, export, measure, measure_clips
@@ -42,6 +43,7 @@ LONGEST = 64
 """Frames of a clip that training sees."""
 
 CHECKPOINTS = Path("training/checkpoints")
+BENCH = Path("build/bench.json")
 EVENTS = Path("build/tensorboard")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -198,9 +200,24 @@ def sources_command(
 
 
 @app.command("bench")
-def bench_command() -> None:
-    """Measure how fast the networks restore on this machine."""
-    print_table(bench())
+def bench_command(
+    output: Annotated[Path, typer.Option(help="JSON file of all that is measured.")] = BENCH,
+    quick: Annotated[bool, typer.Option(help="Small planes, few frames: to see it work.")] = False,
+) -> None:
+    """Measure how fast the networks restore on this machine, beside what others run."""
+    result = bench(quick=quick)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print_table(result)
+
+
+@app.command("bench-plot")
+def bench_plot_command(
+    picture: Annotated[Path, typer.Argument(help="PNG to draw.")],
+    measured: Annotated[Path, typer.Option(help="JSON file of `bench`.")] = BENCH,
+) -> None:
+    """Draw frames a second over the frame's size, by what `bench` measured."""
+    draw(json.loads(measured.read_text(encoding="utf-8")), picture)
 
 
 for _name, _command in COMMANDS.items():

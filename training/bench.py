@@ -1,30 +1,160 @@
-"""How fast the networks restore here: milliseconds a frame, useful GFLOP/s, share of the peak."""
+"""How fast the networks restore here, from the processor's peak to files, beside what others run.
+
+python -m training bench --output build/bench.json, and bench-plot, which draws what that holds.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import torch
 
+from training.contenders import (
+    PEAK_SIDE,
+    PRODUCTS,
+    Luma,
+    eager,
+    engine_alone,
+    onnx_runtime,
+    ours,
+    product,
+    spp_seconds,
+)
+from training.footprint import footprint, make_clip
+from training.plots import figure
+from vfilter.comparison.ffmpeg import FFmpeg
+from vfilter.engines import ENGINES, installed, native_precision
 from vfilter.pipeline import restore_video
 from vfilter.restorer import Restorer
+from vfilter.source import Source, hints_of
+from vfilter.weights import load
 
-SIZES = ((640, 480), (1280, 720))
+SIZES = ((640, 480), (1280, 720), (1920, 1080))
+QUICK_SIZES = ((160, 96),)
 MODELS = ("l4", "l8")
-ROUNDS = 3
-"""Timings of everything are interleaved so many times, and their median is told."""
 
-PEAK_SIZE = 2048
-"""Side of the matrices whose product stands for the machine's peak."""
+ROUNDS = 3
+"""Timings are interleaved so many times, and their median is told."""
+
+MOVING = 0.1
+"""Share of the tiles that change in the clip of reuse."""
+
+LENGTHS = (100, 1000)
+QUICK_LENGTHS = (3, 6)
+"""Frames of the clips whose peak of memory is compared."""
 
 CLIP = Path(__file__).resolve().parent.parent / "samples" / "camera.avi"
-CLIP_FRAMES = 10
+
+Row = dict[str, Any]
+
+
+def bench(*, quick: bool = False) -> dict[str, Any]:
+    """Everything, ready for JSON; quick: of small planes and few frames, to see it work."""
+    sizes = QUICK_SIZES if quick else SIZES
+    native = native_precision()
+    peak, rows = restoring(sizes, native, rounds=1 if quick else ROUNDS)
+    return {
+        "machine": machine(),
+        "native_precision": native,
+        "peak_gflops": peak,
+        "restoring": rows,
+        "end_to_end": [end_to_end(model, frames=2 if quick else 60) for model in MODELS],
+        "reuse": [
+            reuse(model, *sizes[len(sizes) // 2], frames=4 if quick else 12) for model in MODELS
+        ],
+        "memory": memory(sizes, QUICK_LENGTHS if quick else LENGTHS),
+    }
+
+
+def machine() -> Row:
+    """The processor, and what computes on it."""
+    from importlib.metadata import version
+
+    processor = "unknown"
+    if installed("openvino"):
+        import openvino
+
+        processor = openvino.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    has = [
+        name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if capabilities.get(name)
+    ]
+    names = ("torch", "openvino", "onnxruntime", "av")
+    versions = {name: version(name) for name in names if installed(name)}
+    return {"processor": processor, "cores": os.cpu_count(), "has": has, "versions": versions}
+
+
+def restoring(
+    sizes: Sequence[tuple[int, int]], native: str, rounds: int
+) -> tuple[dict[str, float], list[Row]]:
+    """Peaks in GFLOP/s by precision, and a row for each contender, model and size."""
+    precisions = sorted({"fp32", native})
+    seconds: dict[tuple[str, ...], Callable[[], float]] = {
+        ("product", precision): partial(seconds_of, product(precision)) for precision in precisions
+    }
+    pictures = {f"{w}x{h}": noise(h, w) for w, h in sizes}
+    for model in MODELS:
+        for name, precision, work in contenders(model, precisions):
+            for size, y in pictures.items():
+                seconds[name, precision, model, size] = partial(seconds_of, partial(work, y))
+    for size, y in pictures.items():
+        seconds["FFmpeg spp=6", "", "", size] = partial(spp_seconds, FFmpeg(), y)
+    took = interleaved(seconds, rounds)
+    flop = PRODUCTS * 2 * PEAK_SIDE**3
+    peak = {p: round(flop / took["product", p] / 1e9, 1) for p in precisions}
+    return peak, [row_of(key, took[key], peak) for key in took if key[0] != "product"]
+
+
+def contenders(
+    model: str, precisions: Sequence[str]
+) -> Iterable[tuple[str, str, Callable[[Luma], object]]]:
+    """Name, precision and work of all that restores a plane."""
+    loaded = load(model)
+    for name in filter(installed, ENGINES):
+        for precision in precisions:
+            restore = ours(loaded, name, precision)
+            yield f"ours, {name}", precision, restore.luma
+            if precision == precisions[0]:
+                alone = partial(engine_alone, restore.engine)
+                yield f"{name} alone", precision, lambda y, alone=alone: alone(y.shape)  # type: ignore[misc]
+    yield "PyTorch eager, whole frame", "fp32", eager(loaded)
+    yield "ONNX Runtime, whole frame", "fp32", onnx_runtime(loaded)
+
+
+def row_of(key: tuple[str, ...], seconds: float, peak: Mapping[str, float]) -> Row:
+    """A row of the table of restoring; GFLOP/s are of useful work, no halo and no padding."""
+    name, precision, model, size = key
+    row: Row = {"by": name, "precision": precision, "model": model, "size": size}
+    row |= {"ms": round(1e3 * seconds, 1), "fps": round(1 / seconds, 2)}
+    if not model:
+        return row
+    width, height = map(int, size.split("x"))
+    rate = load(model).network.flop_per_pixel * width * height / seconds / 1e9
+    best = peak[precision]
+    return row | {"gflops": round(rate, 1), "share_of_peak": round(rate / best, 3)}
+
+
+def interleaved(
+    timings: Mapping[tuple[str, ...], Callable[[], float]], rounds: int
+) -> dict[tuple[str, ...], float]:
+    """The median of what each of `timings` tells in seconds, in `rounds` rounds after a first."""
+    told: dict[tuple[str, ...], list[float]] = {key: [] for key in timings}
+    for round_ in range(rounds + 1):
+        for key, timing in timings.items():
+            seconds = timing()
+            if round_:  # the first one warms up
+                told[key].append(seconds)
+    return {key: statistics.median(values) for key, values in told.items()}
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -34,76 +164,134 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def bench() -> dict[str, object]:
-    """Measure peak, restoring alone and end to end, ready for JSON.
+def noise(*shape: int) -> Luma:
+    """Random codes: what they are doesn't matter for the time."""
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
-    Peak and GFLOP/s are of fp32 or the engine's default precision, useful FLOPs alone: halo and
-    padding are not counted.
-    """
+
+def end_to_end(model: str, frames: int) -> Row:
+    """The sample clip, 640x480, from file to file, and its frames restored alone."""
+
+    def to_file(folder: str) -> float:
+        output = Path(folder, "out.mp4")
+        return restore_video(CLIP, output, model=model, frames=frames, overwrite=True).seconds
+
+    with tempfile.TemporaryDirectory() as folder, Restorer(model) as restore:
+        with Source(CLIP, frames=frames) as source:
+            given = [item for item in source if isinstance(item, av.VideoFrame)]
+        alone = partial(
+            seconds_of, lambda: [restore(frame, hints=hints_of(frame)) for frame in given]
+        )
+        took = interleaved({("file",): partial(to_file, folder), ("alone",): alone}, rounds=2)
+    whole, part = took["file",], took["alone",]
+    return {
+        "model": model,
+        "frames": len(given),
+        "fps": round(len(given) / whole, 2),
+        "fps_restoring_alone": round(len(given) / part, 2),
+        "times_restoring_alone": round(whole / part, 3),
+    }
+
+
+def reuse(model: str, width: int, height: int, frames: int) -> Row:
+    """A clip of which `MOVING` of the tiles change in each frame, with reuse and without."""
+    with Restorer(model, device="cpu") as on, Restorer(model, device="cpu", reuse=False) as off:
+        clip = moving(width, height, frames, on.engine.tile)
+        planes = {restore: [restore.luma(y) for y in clip] for restore in (on, off)}
+        same = all(np.array_equal(a, b) for a, b in zip(planes[on], planes[off], strict=True))
+        seconds = interleaved(
+            {
+                (name,): partial(seconds_of, partial(restored, restore, clip))
+                for name, restore in (("on", on), ("off", off))
+            },
+            rounds=2,
+        )
+        changing = [noise(height, width) + np.uint8(k) for k in range(4)]
+        cost = interleaved(
+            {
+                (name,): partial(seconds_of, partial(restored, restore, changing))
+                for name, restore in (("on", on), ("off", off))
+            },
+            rounds=3,
+        )
+    return {
+        "model": model,
+        "size": f"{width}x{height}",
+        "static": 1 - MOVING,
+        "times_faster": round(seconds["off",] / seconds["on",], 2),
+        "identical": same,
+        "cost_where_all_changes": round(cost["on",] / cost["off",] - 1, 4),
+    }
+
+
+def restored(restore: Restorer, clip: Iterable[Luma]) -> None:
+    """All planes of `clip` through `restore`."""
+    for y in clip:
+        restore.luma(y)
+
+
+def moving(width: int, height: int, frames: int, tile: int) -> list[Luma]:
+    """Planes of noise, of which a strip that `MOVING` of the tiles see is new in each."""
     rng = np.random.default_rng(0)
-    restorers = {name: Restorer(name) for name in MODELS}
-    precision = restorers[MODELS[0]].engine.precision
-    matrix = torch.randn(PEAK_SIZE, PEAK_SIZE).to(precision)
-    work: dict[str, Callable[[], object]] = {"product": lambda: matrix @ matrix}
-    for width, height in SIZES:
-        luma = rng.integers(0, 256, (height, width), dtype=np.uint8)
-        for name, restore in restorers.items():
-            work[f"{name} {width}x{height}"] = lambda r=restore, y=luma: r.luma(y)  # type: ignore[misc]
-    times: dict[str, list[float]] = {key: [] for key in work}
-    for round_ in range(ROUNDS + 1):
-        for key, action in work.items():
-            seconds = seconds_of(action)
-            if round_:  # the first round warms up
-                times[key].append(seconds)
-    peak = 2 * PEAK_SIZE**3 / statistics.median(times["product"]) / 1e9
+    plane = rng.integers(0, 256, (height, width), dtype=np.uint8)
+    clip = []
+    for _ in range(frames):
+        plane = plane.copy()
+        side = -(-height // -(-height // tile))  # lines of a row of tiles
+        wide = max(1, int(MOVING * width * height / side))
+        plane[side // 4 : side // 2, : min(wide, width) - tile // 4] = rng.integers(0, 256)
+        clip.append(plane)
+    return clip
+
+
+def memory(sizes: Sequence[tuple[int, int]], lengths: Sequence[int]) -> list[Row]:
+    """Peak memory in MB by frame size, all of the frame changing, and by the clip's length."""
+    cases = [(size, lengths[0] // 10 or 1, False) for size in sizes]
+    cases += [(sizes[-1], frames, True) for frames in lengths]
     rows = []
-    for width, height in SIZES:
-        for name, restore in restorers.items():
-            seconds = statistics.median(times[f"{name} {width}x{height}"])
-            rate = restore.model.network.flop_per_pixel * width * height / seconds / 1e9
-            rows.append(
-                {
-                    "model": name,
-                    "size": f"{width}x{height}",
-                    "ms_per_frame": round(seconds * 1e3, 1),
-                    "fps": round(1 / seconds, 2),
-                    "gflops": round(rate, 1),
-                    "share_of_peak": round(rate / peak, 3),
-                }
-            )
-    return {
-        "engine": restorers[MODELS[0]].engine.description,
-        "threads": torch.get_num_threads(),
-        "peak_gflops": round(peak, 1),
-        "restoring": rows,
-        "end_to_end": [_end_to_end(name, restorers[name]) for name in MODELS],
-    }
+    for (width, height), frames, static in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            clip = make_clip(Path(folder, "clip.mp4"), width, height, frames, static=static)
+            peak = footprint("l8", clip)
+        rows.append(
+            {
+                "model": "l8",
+                "size": f"{width}x{height}",
+                "frames": frames,
+                "content": "nearly static" if static else "changing",
+                "peak_mb": peak,
+            }
+        )
+    return rows
 
 
-def _end_to_end(name: str, restore: Restorer) -> dict[str, object]:
-    """The sample clip from file to file, and the same number of frames restored alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "out.mp4"
-        summary = restore_video(CLIP, output, model=name, frames=CLIP_FRAMES)
-    luma = np.random.default_rng(0).integers(0, 256, (480, 640), dtype=np.uint8)
-    alone = seconds_of(lambda: [restore.luma(luma) for _ in range(CLIP_FRAMES)])
-    return {
-        "model": name,
-        "fps": round(summary.frames / summary.seconds, 2),
-        "times_restoring_alone": round(summary.seconds / alone, 3),
-    }
-
-
-def print_table(result: dict[str, object]) -> None:
-    """Print `bench`'s result as Markdown, then as one line of JSON."""
-    print(
-        f"{result['engine']}, {result['threads']} threads, {result['peak_gflops']} GFLOP/s peak\n"
-    )
-    for key in ("restoring", "end_to_end"):
-        rows = result[key]
-        assert isinstance(rows, list)
-        print("| " + " | ".join(rows[0]) + " |\n" + "|---" * len(rows[0]) + "|")
+def print_table(result: Mapping[str, Any]) -> None:
+    """Print `bench`'s result as Markdown."""
+    print(json.dumps(result["machine"]))
+    print("Peak:", ", ".join(f"{p} {rate} GFLOP/s" for p, rate in result["peak_gflops"].items()))
+    for name in ("restoring", "end_to_end", "reuse", "memory"):
+        rows = result[name]
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
         for row in rows:
-            print("| " + " | ".join(str(value) for value in row.values()) + " |")
-        print()
-    print(json.dumps(result))
+            print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
+
+
+def draw(result: Mapping[str, Any], path: Path) -> None:
+    """Frames a second over the frame's size, a line for each contender, a panel for each model."""
+    rows = [row for row in result["restoring"] if "alone" not in row["by"]]
+    drawn, panels = figure(1, len(MODELS), 4.4 * len(MODELS), 4.2)
+    for axes, model in zip(panels, MODELS, strict=True):
+        chosen = [row for row in rows if row["model"] in (model, "")]
+        for by, precision in dict.fromkeys((row["by"], row["precision"]) for row in chosen):
+            points = [r for r in chosen if (r["by"], r["precision"]) == (by, precision)]
+            axes.plot(
+                [r["size"] for r in points],
+                [r["fps"] for r in points],
+                marker="o",
+                label=f"{by} {precision}",
+            )
+        axes.set(yscale="log", ylabel="frames/s", title=model)
+        axes.grid(alpha=0.3, which="both")
+    panels[0].legend(fontsize=6)
+    drawn.savefig(path, dpi=100)

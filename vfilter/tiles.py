@@ -35,8 +35,8 @@ def residual_of(
     known: the same of a plane before, of the same `full`; its residual is changed in place.
     """
     r = engine.radius
-    rows, height = _cuts(codes.shape[0], tile or engine.tile, engine.multiple)
-    columns, width = _cuts(codes.shape[1], tile or engine.tile, engine.multiple)
+    rows, height = cuts(codes.shape[0], tile or engine.tile, engine.multiple)
+    columns, width = cuts(codes.shape[1], tile or engine.tile, engine.multiple)
     corners = [(top, left) for top in rows for left in columns]
     if known is None or known.codes.shape != codes.shape:
         xp = namespace(codes)
@@ -61,7 +61,7 @@ def residual_of(
     return Known(copied(codes) if corners else known.codes, known.residual)
 
 
-def _cuts(length: int, tile: int, multiple: int) -> tuple[range, int]:
+def cuts(length: int, tile: int, multiple: int) -> tuple[range, int]:
     """Cut `length` pixels into equal parts of at most `tile`: their first pixels, and their size.
 
     The size is rounded up to a multiple of `multiple`, and the last part goes beyond the length.

@@ -1,0 +1,96 @@
+"""The benchmark measures what it says it does."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from training.__main__ import app
+from training.bench import interleaved, moving
+from training.contenders import onnx_bytes
+from training.footprint import make_clip
+from vfilter.networks import L4, L8, Network
+from vfilter.tiles import cuts
+from vfilter.torch_module import TorchNetwork
+
+
+@pytest.mark.parametrize("network", [L4, L8], ids=lambda network: network.name)
+def test_onnx_computes_the_network(network: Network) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = TorchNetwork(network)
+    weights = {name: value.numpy() for name, value in module.state_dict().items()}
+    side = 2 * network.radius
+    luma = np.random.default_rng(0).random((1, 1, side + 7, side + 5), np.float32) - np.float32(0.5)
+    session = onnxruntime.InferenceSession(onnx_bytes(network, weights))
+    [residual] = session.run(None, {"luma": luma})
+    with torch.inference_mode():
+        expected = module(torch.from_numpy(luma)).numpy()
+    np.testing.assert_allclose(residual, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_timings_are_medians_of_interleaved_runs_after_a_first() -> None:
+    called: list[str] = []
+    times = {"a": iter([99.0, 1.0, 5.0, 2.0]), "b": iter([0.0, 7.0, 8.0, 9.0])}
+
+    def timing(name: str) -> float:
+        called.append(name)
+        return next(times[name])
+
+    took = interleaved({(name,): lambda name=name: timing(name) for name in "ab"}, rounds=3)  # type: ignore[misc]
+    assert took == {("a",): 2.0, ("b",): 8.0}
+    assert called == ["a", "b"] * 4
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480)])
+def test_a_tenth_of_the_tiles_moves(width: int, height: int) -> None:
+    clip = moving(width, height, 4, tile=128)
+    radius = 12
+    rows, tall = cuts(height, 128, 4)
+    columns, wide = cuts(width, 128, 4)
+    for before, after in itertools.pairwise(clip):
+        changed = before != after
+        seen = [
+            changed[
+                max(0, y - radius) : y + tall + radius, max(0, x - radius) : x + wide + radius
+            ].any()
+            for y in rows
+            for x in columns
+        ]
+        assert np.mean(seen) == pytest.approx(0.1, abs=0.04)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_clips_of_the_memory_measurement(static: bool, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "clip.mp4", 96, 80, 5, static=static)
+    with av.open(path) as container:
+        planes = [frame.to_ndarray()[:80].astype(int) for frame in container.decode(video=0)]
+    assert len(planes) == 5
+    apart = np.abs(planes[2][70:] - planes[1][70:]).mean()  # below the box
+    assert apart < 2 if static else apart > 20
+
+
+@pytest.mark.slow
+def test_bench_writes_what_the_plot_draws(tmp_path: Path) -> None:
+    measured, picture = tmp_path / "bench.json", tmp_path / "speed.png"
+    ran = CliRunner().invoke(app, ["bench", "--quick", "--output", str(measured)])
+    assert ran.exit_code == 0, ran.output
+    result: dict[str, Any] = json.loads(measured.read_text())
+    assert "| ours, openvino |" in ran.output
+    assert all(rate > 1 for rate in result["peak_gflops"].values())
+    by = {row["by"] for row in result["restoring"]}
+    assert {"ours, openvino", "ours, torch", "ONNX Runtime, whole frame", "FFmpeg spp=6"} <= by
+    assert all(row["identical"] for row in result["reuse"])
+    assert all(50 < row["peak_mb"] < 3000 for row in result["memory"])
+    ran = CliRunner().invoke(app, ["bench-plot", str(picture), "--measured", str(measured)])
+    assert ran.exit_code == 0, ran.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
