@@ -34,6 +34,7 @@ import av
 from vfilter import restore_video
 from vfilter.errors import OutputError, VdeblockError
 from vfilter.probe import probe
+from vfilter.segments import ENDING
 
 SEEDS = (
     "androidx__bbb_176x144_128kbps_15fps_h263.3gp",
@@ -223,7 +224,8 @@ def attempt(seeds: Sequence[Path], number: int) -> Result:
         left = {p.name for p in Path(folder).iterdir()} - {path.name}
     outcome, message = told[0] if told else (ending, "in restore_video")
     probed, probe_message = told[1] if len(told) > 1 else (ending, "in probe")
-    if left != ({output} if outcome == "done" else set()) and ending == "ended":
+    stays = {output} if outcome == "done" else {output + ENDING} & left  # to be gone on with
+    if left != stays and ending == "ended":
         outcome, message = "leftover", f"{sorted(left)} after {outcome}"
     if probed in FAULTS and outcome not in FAULTS:
         message = probe_message

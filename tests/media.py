@@ -429,7 +429,7 @@ def broadcast(path: Path, origin: int = 90) -> Path:
     return path
 
 
-def long_take(path: Path, *, seconds: int = 4, gop: int = 10) -> Path:
+def long_take(path: Path, *, seconds: int = 4, gop: int = 10, **size: int) -> Path:
     """A key frame every `gop` and sound of 48 kHz to cut beside it.
 
     H.264 with B-frames, AAC and a chapter a second; in AVI MPEG-4 Part 2 without and MP2.
@@ -441,7 +441,7 @@ def long_take(path: Path, *, seconds: int = 4, gop: int = 10) -> Path:
                 chapters([(s * 1000, (s + 1) * 1000, f"{s}") for s in range(seconds)])
             )
         options: Any = {"qscale": "3"} if avi else {"bf": "2", "sc_threshold": "0"} | ALWAYS_B
-        video = add_video(output, "mpeg4" if avi else "libx264", g=str(gop), **options)
+        video = add_video(output, "mpeg4" if avi else "libx264", g=str(gop), **options, **size)
         audio = add_sound(output, "mp2" if avi else "aac", 48000)
         fill_video(output, video, range(seconds * RATE))
         fill_sound(output, audio, seconds)

@@ -32,7 +32,7 @@ from vfilter.console import (
     showing,
     summary_as_json,
 )
-from vfilter.errors import VdeblockError
+from vfilter.errors import ArgumentError, DeviceError, ModelError, VdeblockError
 from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
 RESTORE = "restore"
@@ -325,15 +325,25 @@ def restore_command(
             inputs = paths if output_dir is not None else paths[:1]
             found = pairs_of([Path(path) for path in inputs], folder, ending)
             pairs = [(str(path), str(target)) for path, target in found]
+        if dry_run and folder is None:
+            from vfilter.pipeline import check_target
+
+            check_target(*pairs[0], overwrite=overwrite)
+            _dry_run(*pairs[0], arguments, allow_loss=allow_loss)
+            return
         if dry_run:
-            for pair in pairs:
-                _dry_run(*pair, arguments, allow_loss=allow_loss, overwrite=overwrite)
+            for number, pair in enumerate(pairs, 1):
+                print(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}")
+                with _passing_over([], debug=debug):
+                    _dry_run(*pair, arguments, allow_loss=allow_loss)
             return
         with heeding_signals(piped=pairs[0][1] == "-") as interruption:
+            options: Any = {"quiet": quiet}
             if folder is None:
-                _restore(*pairs[0], arguments, means, resume, kind, interruption, quiet=quiet)
+                _restore(*pairs[0], arguments, means, resume, kind, interruption, **options)
             else:
-                _restore_all(pairs, arguments, means, resume, kind, interruption, quiet=quiet)
+                options["debug"] = debug
+                _restore_all(pairs, arguments, means, resume, kind, interruption, **options)
 
 
 def _only(paths: list[str]) -> str:
@@ -351,7 +361,14 @@ def _folder(paths: list[str], output_dir: Path | None) -> Path | None:
         raise typer.BadParameter("OUTPUT is missing (or --preview PNG)")
     if len(paths) > 2:
         raise typer.BadParameter("several inputs need --output-dir DIR")
-    return Path(paths[1]) if Path(paths[0]).is_dir() else None
+    return Path(paths[1]) if _is_folder(paths[0]) else None
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False  # opening it tells why
 
 
 def _restore(
@@ -426,18 +443,20 @@ def _restore_all(
     interruption: Interruption,
     *,
     quiet: bool,
+    debug: bool,
 ) -> None:
     """Restore many files, the finished ones left out, and tell in the end what failed."""
     from vfilter.folders import make_folder
 
-    failed: list[VdeblockError] = []
+    failed: list[tuple[str, int]] = []
     skipped = 0
     for number, (input, output) in enumerate(pairs, 1):
+        interruption.check()
         if kind == ProgressKind.json:
             file_as_json(input, output, number, len(pairs))
         elif not quiet:
-            print(f"[{number}/{len(pairs)}] {input}", file=sys.stderr, flush=True)
-        try:
+            _tell(f"[{number}/{len(pairs)}] {input}")
+        with _passing_over(failed, debug=debug):
             make_folder(Path(output).parent)
             skipped += _restore(
                 input,
@@ -449,16 +468,30 @@ def _restore_all(
                 interruption,
                 quiet=quiet,
             )
-        except VdeblockError as error:
-            _say(str(error))
-            failed.append(error)
     done = len(pairs) - skipped - len(failed)
     if not quiet:
         _say(f"{count_of(done, 'file')} restored, {skipped} finished already, {len(failed)} failed")
-    for failure in failed:
-        _say(f"failed: {failure}")
+    for message, _ in failed:
+        _say(f"failed: {message}")
     if failed:
-        raise typer.Exit(failed[0].exit_code)
+        raise typer.Exit(failed[0][1])
+
+
+@contextmanager
+def _passing_over(failed: list[tuple[str, int]], *, debug: bool) -> Iterator[None]:
+    """Tell what fails because of one file, and add its message and exit code to `failed`.
+
+    What would fail because of each file, ends the run.
+    """
+    try:
+        yield
+    except (BrokenPipeError, ArgumentError, ModelError, DeviceError):
+        raise
+    except Exception as error:
+        if debug and not isinstance(error, VdeblockError):
+            raise
+        failed.append(_told_of(error))
+        _say(failed[-1][0])
 
 
 @app.command("models")
@@ -573,14 +606,17 @@ def _errors(*, debug: bool) -> Iterator[None]:
         with suppress(OSError):  # else Python fails when it flushes what nobody takes
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail("the reader of the output has gone", 5)
-    except VdeblockError as error:
-        if debug:
-            raise
-        _fail(str(error), error.exit_code)
     except Exception as error:
         if debug:
             raise
-        _fail(f"a fault of vdeblock ({type(error).__name__}: {error}); --debug tells where", 1)
+        _fail(*_told_of(error))
+
+
+def _told_of(error: Exception) -> tuple[str, int]:
+    """What is told of an error, and its exit code."""
+    if isinstance(error, VdeblockError):
+        return str(error), error.exit_code
+    return f"a fault of vdeblock ({type(error).__name__}: {error}); --debug tells where", 1
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -589,8 +625,13 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    """One line on stderr."""
-    print("vdeblock: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    """One line on stderr, as from vdeblock."""
+    _tell(f"vdeblock: {message}")
+
+
+def _tell(message: str) -> None:
+    """One line on stderr, whatever is in the names of files."""
+    print(" ".join(message.split()), file=sys.stderr, flush=True)
 
 
 RESTORING = ("model", "strength", "device", "precision", "project")
@@ -607,14 +648,11 @@ def _preview(input: str, picture: Path, arguments: Mapping[str, Any], *, overwri
         write_preview(input, picture, restore, start=start, hints=hints, overwrite=overwrite)
 
 
-def _dry_run(
-    input: str, output: str, arguments: Mapping[str, Any], *, overwrite: bool, allow_loss: bool
-) -> None:
-    from vfilter.pipeline import check_target, mean_strength, plan_video, trial, with_means
+def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_loss: bool) -> None:
+    from vfilter.pipeline import mean_strength, plan_video, trial, with_means
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
-    check_target(input, output, overwrite=overwrite)
     restoring = {key: arguments[key] for key in RESTORING}
     span = {key: arguments[key] for key in SPAN}
     encoding = {k: v for k, v in arguments.items() if k not in restoring and k not in span}

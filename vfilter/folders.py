@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vfilter.encoders import Y4M
 from vfilter.errors import ArgumentError, InputError, OutputError
+from vfilter.opening import unreadable
 from vfilter.segments import ENDING as STATE
 from vfilter.sink import muxer_of
 
@@ -22,12 +24,17 @@ ANY = ".mkv"
 """Ending of what holds everything, for inputs whose own container is not written."""
 
 
+UNUSUAL = ("mpeg", Y4M)
+"""Muxers that are written where they are asked for, but not by default: few players know program
+streams of anything but MPEG-1 and 2, and y4m is large and holds no sound."""
+
+
 def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[tuple[Path, Path]]:
     """Each video of `inputs`, files and folders, and the file in `folder` that it becomes.
 
     The videos of a folder keep their places in its tree, and all keep their names; `ending`, or
-    `ANY` where the container is not one that is written, replaces theirs, and is added to it
-    where two would get the same name.
+    `ANY` where the container is not one that is usually written, replaces theirs, and is added to
+    it where two would get the same name.
     Raises InputError if an input isn't there or a folder holds no video, ArgumentError if two
     inputs would become one file all the same.
     """
@@ -58,12 +65,15 @@ def make_folder(folder: Path) -> None:
 
 def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
     """The videos that `given` stands for, each with its place in the output's tree."""
-    if not given.exists():
-        raise InputError(f"{given}: no such file")
-    if not given.is_dir():
-        yield given, Path(given.name)
-        return
-    found = [path for path in sorted(given.rglob("*")) if _is_video(path, given, folder)]
+    try:
+        if not given.exists():
+            raise InputError(f"{given}: no such file")
+        if not given.is_dir():
+            yield given, Path(given.name)
+            return
+        found = [path for path in sorted(given.rglob("*")) if _is_video(path, given, folder)]
+    except OSError as error:
+        raise unreadable(given, error) from error
     if not found:
         raise InputError(f"{given}: holds no file whose name ends like a video's")
     for path in found:
@@ -79,10 +89,10 @@ def _is_video(path: Path, given: Path, folder: Path) -> bool:
 
 
 def _ending(place: Path, ending: str | None) -> str:
+    """The ending that the output of an input at `place` gets."""
     if ending is not None:
         return "." + ending.removeprefix(".")
     try:
-        muxer_of(place)
+        return ANY if muxer_of(place) in UNUSUAL else place.suffix
     except OutputError:
         return ANY
-    return place.suffix

@@ -230,7 +230,7 @@ def restore_video(
         "codec": codec,
         "crf": crf,
         "preset": preset,
-        "encoder_options": encoder_options,
+        "encoder_options": dict(encoder_options or {}),
         "pix_fmt": pix_fmt,
         "lossless": lossless,
     }
