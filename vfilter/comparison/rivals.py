@@ -31,6 +31,7 @@ class Rival:
         SA-DCT with the table itself, as its authors set it.
     share: its best quantizer as a share of that one, measured at qualities 10 and 20.
     quicker: what is replaced in a setting while it is swept, and by what.
+    every: of so many frames of the sample one serves the sweep of what is slow.
     """
 
     typed: str | None
@@ -39,6 +40,7 @@ class Rival:
     table: str | None = None
     share: float | None = None
     quicker: tuple[str, str] = ("", "")
+    every: int = 1
 
 
 RIVALS = {
@@ -86,6 +88,7 @@ RIVALS = {
         groups={"": ("sadct=step={step}",)},
         axes={"step": STEPS},
         table="sadct=table",
+        every=2,
     ),
 }
 """By FFmpeg's name, and SA-DCT, which is run here. uspp's default codec, snow, is the weaker and

@@ -58,6 +58,7 @@ def sweep(
     run: makes of planes (N, H, W) what a chain makes of them.
     """
     rival = RIVALS[name]
+    damaged, clean = damaged[:: rival.every], clean[:: rival.every]
     tried: dict[str, float] = {}
 
     def score(chain: str) -> float:
