@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vfilter import engines
 from vfilter.bitstream import Hints
-from vfilter.engines import ENGINES, WAYS, choose, choose_device, choose_precision, fastest, make
+from vfilter.engines import ENGINES, choose, choose_device, choose_precision, fastest, make
 from vfilter.errors import DeviceError
 from vfilter.luma import luma_plane
 from vfilter.networks import NETWORKS, Network
@@ -25,7 +25,6 @@ from vfilter.restorer import Restorer
 from vfilter.torch_module import TorchNetwork
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "camera.avi"
-CPU_WAYS = (*WAYS["openvino"], *WAYS["torch"])
 IMPORTS = """
 import sys
 from vfilter.cli import main
@@ -65,36 +64,36 @@ def weights(network: Network) -> dict[str, NDArray[np.float32]]:
     }
 
 
-@pytest.mark.parametrize("way", CPU_WAYS)
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=lambda network: network.name)
-def test_ways_compute_the_network(network: Network, way: str) -> None:
+def test_engines_compute_the_network(network: Network, engine: str) -> None:
     given = weights(network)
     module = TorchNetwork(network)
     module.load_state_dict({name: torch.tensor(array) for name, array in given.items()})
-    engine = make(network, given, ways=(way,), device="cpu", precision="fp32")
-    side = 2 * engine.radius
+    run = make(network, given, engines=(engine,), device="cpu", precision="fp32")
+    side = 2 * run.radius
     rng = np.random.default_rng(1)
     tiles = [rng.random((side + 12, side + 20), np.float32) - np.float32(0.5) for _ in range(5)]
     with torch.inference_mode():
         expected = [module(torch.from_numpy(tile)[None, None])[0, 0].numpy() for tile in tiles]
     deviation = float(np.std(expected))
     count = 0
-    for residual, wanted in zip(engine(iter(tiles)), expected, strict=True):
+    for residual, wanted in zip(run(iter(tiles)), expected, strict=True):
         assert (residual.shape, residual.dtype) == ((12, 20), np.float32)
         np.testing.assert_allclose(residual, wanted, atol=1e-5 * deviation, rtol=1e-4)
         count += 1
     assert count == len(tiles)
 
 
-@pytest.mark.parametrize("way", CPU_WAYS)
-def test_an_engine_left_in_the_middle_goes_on_right(way: str) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_left_in_the_middle_goes_on_right(engine: str) -> None:
     network = NETWORKS["l4"]
-    engine = make(network, weights(network), ways=(way,), device="cpu", precision="fp32")
-    side = 2 * engine.radius + 16
+    run = make(network, weights(network), engines=(engine,), device="cpu", precision="fp32")
+    side = 2 * run.radius + 16
     tiles = [np.full((side, side), value, np.float32) for value in (-0.5, 0, 0.25, 0.5)]
-    expected = [residual.copy() for residual in engine(tiles)]
-    next(iter(engine(tiles)))  # and never asked for the others
-    for residual, wanted in zip(engine(tiles[::-1]), expected[::-1], strict=True):
+    expected = [residual.copy() for residual in run(tiles)]
+    next(iter(run(tiles)))  # and never asked for the others
+    for residual, wanted in zip(run(tiles[::-1]), expected[::-1], strict=True):
         np.testing.assert_array_equal(residual, wanted)
 
 
@@ -233,71 +232,71 @@ def test_the_trial_decides_and_is_remembered(
     network = NETWORKS["l4"]
     trials = []
 
-    def trial(_: Network, ways: tuple[str, ...], precision: str) -> dict[str, float]:
-        trials.append((ways, precision))
-        return {way: 1e-9 * (9 - index) for index, way in enumerate(ways)}
+    def trial(_: Network, names: tuple[str, ...], precision: str) -> dict[str, float]:
+        trials.append((names, precision))
+        return {name: 1e-9 * (9 - index) for index, name in enumerate(names)}
 
     monkeypatch.setattr(engines, "trial", trial)
     for _ in range(2):
-        assert fastest(network, CPU_WAYS, "fp32") == "torch"
+        assert fastest(network, ENGINES, "fp32") == "torch"
         fastest.cache_clear()  # as in another process
-    assert trials == [(CPU_WAYS, "fp32")]
+    assert trials == [(ENGINES, "fp32")]
     [path] = remembered.iterdir()
     assert path.read_text().splitlines()[0] == "torch"
-    assert fastest(network, CPU_WAYS, "bf16") == "torch" and len(trials) == 2
-    assert fastest(network, CPU_WAYS[:2], "fp32") == CPU_WAYS[1] and len(trials) == 3
+    assert fastest(network, ENGINES, "bf16") == "torch" and len(trials) == 2
+    assert fastest(network, ENGINES[:1], "fp32") == ENGINES[0] and len(trials) == 3
     monkeypatch.setattr(engines, "_platform", lambda: ("another processor",))
     fastest.cache_clear()
-    assert fastest(network, CPU_WAYS, "fp32") == "torch" and len(trials) == 4
+    assert fastest(network, ENGINES, "fp32") == "torch" and len(trials) == 4
 
 
-@pytest.mark.parametrize("damage", ["", "a way of the future\n", "\xff\xfe"])
+@pytest.mark.parametrize("damage", ["", "an engine of the future\n", "\xff\xfe"])
 def test_a_damaged_memory_is_renewed(
     damage: str, remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", lambda _, ways, __: dict.fromkeys(ways, 1.0))
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     network = NETWORKS["l4"]
-    chosen = fastest(network, CPU_WAYS, "fp32")
+    chosen = fastest(network, ENGINES, "fp32")
     [path] = remembered.iterdir()
     path.write_bytes(damage.encode("latin-1"))
     fastest.cache_clear()
-    assert fastest(network, CPU_WAYS, "fp32") == chosen
+    assert fastest(network, ENGINES, "fp32") == chosen
     assert path.read_text().splitlines()[0] == chosen
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(
     remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", lambda _, ways, __: dict.fromkeys(ways, 1.0))
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     remembered.parent.write_text("a file where a folder should be")
-    assert fastest(NETWORKS["l4"], CPU_WAYS, "fp32") == CPU_WAYS[0]
+    assert fastest(NETWORKS["l4"], ENGINES, "fp32") == ENGINES[0]
 
 
-def test_the_trial_times_every_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trial_times_every_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "TRIAL_PIXELS", 256**2)
     monkeypatch.setattr(engines, "TRIAL_ROUNDS", 1)
-    seconds = engines.trial(NETWORKS["l4"], CPU_WAYS, "fp32")
-    assert tuple(seconds) == CPU_WAYS
+    seconds = engines.trial(NETWORKS["l4"], ENGINES, "fp32")
+    assert tuple(seconds) == ENGINES
     assert all(1e-9 < value < 1e-3 for value in seconds.values())
 
 
-def test_choice_of_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choice_of_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "has_cuda_driver", lambda: False)
-    assert choose("auto", "auto", "fp32") == (CPU_WAYS, "cpu", "fp32")
-    assert choose("openvino", "auto", "fp32") == (WAYS["openvino"], "cpu", "fp32")
-    assert choose("torch", "cpu", "bf16") == (WAYS["torch"], "cpu", "bf16")
+    assert choose("auto", "auto", "fp32") == (ENGINES, "cpu", "fp32")
+    assert choose("openvino", "auto", "fp32") == (("openvino",), "cpu", "fp32")
+    assert choose("torch", "cpu", "bf16") == (("torch",), "cpu", "bf16")
     with pytest.raises(ValueError, match="engine must be auto, openvino, torch, got 'onnx'"):
         choose("onnx", "cpu", "fp32")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose("auto", "cuda", "auto") == (WAYS["torch"], "cuda", "fp16")
+    assert choose("auto", "cuda", "auto") == (("torch",), "cuda", "fp16")
     with pytest.raises(DeviceError, match="engine openvino has no device cuda: use cpu, or"):
         choose("openvino", "cuda", "fp16")
 
 
 def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "installed", lambda engine: engine == "torch")
-    assert choose("auto", "cpu", "fp32") == (WAYS["torch"], "cpu", "fp32")
+    assert choose("auto", "cpu", "fp32") == (("torch",), "cpu", "fp32")
     assert choose_precision("auto", "cpu") in ("fp32", "bf16")
     with pytest.raises(DeviceError, match=r"openvino is not installed: pip install vdeblock\[op"):
         choose("openvino", "cpu", "fp32")
@@ -361,9 +360,9 @@ def test_help_imports_nothing_heavy() -> None:
 def test_openvino_runs_without_torch(
     tmp_path: Path, remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", lambda _, ways, __: dict.fromkeys(ways, 1.0))
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     _, _, precision = choose("auto", "cpu", "auto")
-    assert fastest(NETWORKS["l4"], CPU_WAYS, precision) == CPU_WAYS[0]  # leaves its memory
+    assert fastest(NETWORKS["l4"], ENGINES, precision) == ENGINES[0]  # leaves its memory
     modules = modules_of(
         str(SAMPLE), str(tmp_path / "out.mp4"), "--model", "l4", "--device", "cpu", "--frames", "1"
     )

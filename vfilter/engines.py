@@ -31,15 +31,12 @@ from vfilter.networks import Network
 ENGINES = ("openvino", "torch")
 PRECISIONS = ("fp32", "bf16", "fp16")
 
-WAYS = {"openvino": ("openvino throughput", "openvino latency"), "torch": ("torch",)}
-"""What an engine's trial compares on the processor (`vfilter.openvino_engine.HINTS`)."""
-
 TRIAL_PIXELS = 8 * 128**2
 TRIAL_ROUNDS = 3
-"""Pixels of a run, and most runs of each way, in a trial."""
+"""Pixels of a run, and most runs of each engine, in a trial."""
 
 HOPELESS = 1.5
-"""Times the fastest way's duration that end another way's trial."""
+"""Times the fastest engine's duration that end another's trial."""
 
 Weights = Mapping[str, NDArray[np.float32]]
 
@@ -71,7 +68,7 @@ class Engine(Protocol):
 
 
 def choose(engine: str, device: str, precision: str) -> tuple[tuple[str, ...], str, str]:
-    """The ways to try (keys of what `make` makes), the device, and the precision.
+    """The engines to try, the device, and the precision.
 
     engine: "auto", "openvino" or "torch"; device and precision: as `choose_device` and
     `choose_precision` take them.
@@ -88,9 +85,9 @@ def choose(engine: str, device: str, precision: str) -> tuple[tuple[str, ...], s
         raise DeviceError(f"engine openvino has no device {device}: use cpu, or engine torch")
     precision = choose_precision(precision, device)
     if device != "cpu":
-        return WAYS["torch"], device, precision
-    engines = [engine] if engine != "auto" else filter(installed, ENGINES)
-    return tuple(way for name in engines for way in WAYS[name]), device, precision
+        return ("torch",), device, precision
+    engines = (engine,) if engine != "auto" else tuple(filter(installed, ENGINES))
+    return engines, device, precision
 
 
 def installed(engine: str) -> bool:
@@ -166,58 +163,57 @@ def native_precision() -> str:
 
 
 def make(
-    network: Network, weights: Weights, *, ways: tuple[str, ...], device: str, precision: str
+    network: Network, weights: Weights, *, engines: tuple[str, ...], device: str, precision: str
 ) -> Engine:
-    """The engine of the fastest of `ways`; see `choose`."""
-    way = ways[0] if len(ways) == 1 else fastest(network, ways, precision)
-    return _make(way, network, weights, device, precision)
+    """The fastest of `engines` with a network; see `choose`."""
+    name = engines[0] if len(engines) == 1 else fastest(network, engines, precision)
+    return _make(name, network, weights, device, precision)
 
 
-def _make(way: str, network: Network, weights: Weights, device: str, precision: str) -> Engine:
-    if way == "torch":
+def _make(name: str, network: Network, weights: Weights, device: str, precision: str) -> Engine:
+    if name == "torch":
         from vfilter.torch_engine import TorchEngine
 
         return TorchEngine(network, weights, device=device, precision=precision)
     from vfilter.openvino_engine import OpenVinoEngine
 
-    hint = way.split()[1].upper()
-    return OpenVinoEngine(network, weights, precision=precision, hint=hint)
+    return OpenVinoEngine(network, weights, precision=precision)
 
 
 @cache
-def fastest(network: Network, ways: tuple[str, ...], precision: str) -> str:
-    """The fastest of `ways` on this processor: as remembered, else by a trial, then remembered."""
-    circumstances = (*ways, network.name, precision, *_platform())
+def fastest(network: Network, engines: tuple[str, ...], precision: str) -> str:
+    """The fastest of `engines` on this processor, as remembered or else by a trial."""
+    circumstances = (*engines, network.name, precision, *_platform())
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()
     path = cache_folder() / f"fastest-{network.name}-{precision}-{digest[:16]}.txt"
     with suppress(OSError, UnicodeDecodeError):
-        way = path.read_text(encoding="utf-8").partition("\n")[0]
-        if way in ways:
-            return way
-    seconds = trial(network, ways, precision)
-    way = min(seconds, key=lambda name: seconds[name])
-    table = "".join(f"{name}: {1e9 * seconds[name]:.0f} ns a pixel\n" for name in ways)
+        remembered = path.read_text(encoding="utf-8").partition("\n")[0]
+        if remembered in engines:
+            return remembered
+    seconds = trial(network, engines, precision)
+    best = min(seconds, key=lambda name: seconds[name])
+    table = "".join(f"{name}: {1e9 * seconds[name]:.0f} ns a pixel\n" for name in engines)
     with suppress(OSError):
-        _write(path, f"{way}\n{table}" + "\n".join(circumstances) + "\n")
-    return way
+        _write(path, f"{best}\n{table}" + "\n".join(circumstances) + "\n")
+    return best
 
 
-def trial(network: Network, ways: tuple[str, ...], precision: str) -> dict[str, float]:
-    """Seconds a pixel that each of `ways` takes on the processor: the best of interleaved runs."""
+def trial(network: Network, names: tuple[str, ...], precision: str) -> dict[str, float]:
+    """Seconds a pixel that each engine takes on the processor: the best of interleaved runs."""
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.01, shape).astype(np.float32)
         for name, shape in network.shapes.items()
     }
-    engines = {way: _make(way, network, weights, "cpu", precision) for way in ways}
+    engines = {name: _make(name, network, weights, "cpu", precision) for name in names}
     for engine in engines.values():
         _seconds_a_pixel(engine, tiles=1)  # warms up
-    times = dict.fromkeys(ways, np.inf)
+    times = dict.fromkeys(names, np.inf)
     for _ in range(TRIAL_ROUNDS):
-        hopeful = [way for way in ways if not times[way] > HOPELESS * min(times.values())]
-        for way in hopeful:
-            tiles = TRIAL_PIXELS // engines[way].tile ** 2
-            times[way] = min(times[way], _seconds_a_pixel(engines[way], tiles))
+        hopeful = [name for name in names if not times[name] > HOPELESS * min(times.values())]
+        for name in hopeful:
+            tiles = max(1, TRIAL_PIXELS // engines[name].tile ** 2)
+            times[name] = min(times[name], _seconds_a_pixel(engines[name], tiles))
     return times
 
 

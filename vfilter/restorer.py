@@ -73,8 +73,8 @@ class Restorer:
         self.reuse = reuse
         self._asked = model
         self._models: dict[tuple[str, int | None], Model] = {("jpeg", None): self.model}
-        ways, device, precision = choose(engine, device, precision)
-        self._make = partial(make, ways=ways, device=device, precision=precision)
+        engines, device, precision = choose(engine, device, precision)
+        self._make = partial(make, engines=engines, device=device, precision=precision)
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
 
@@ -162,10 +162,12 @@ class Restorer:
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
-            residual = self._residual(model, plane, depth, field)
             full = 2**depth - 1
-            change = like(np.float32(full * strength), plane) * residual
-            target[:] = (plane + change).round().clip(0, full)
+            sums = self._residual(model, plane, depth, field) * like(
+                np.float32(full * strength), plane
+            )
+            sums += plane
+            target[:] = sums.round().clip(0, full)
             if self.project and depth == 8 and hints.luma_table is not None:
                 project(target, plane, hints.luma_table)
         return returned(restored, y)

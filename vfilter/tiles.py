@@ -79,6 +79,12 @@ def _around(first: int, size: int, radius: int) -> slice:
 def _extended(codes: Plane, radius: int, height: int, width: int) -> Plane:
     """A plane (H, W) with edge replication: by `radius` at the top and left, and at the bottom and
     right to that beyond `height` and `width`."""
-    rows = np.arange(-radius, height + radius).clip(0, codes.shape[0] - 1)
-    columns = np.arange(-radius, width + radius).clip(0, codes.shape[1] - 1)
-    return codes[rows][:, columns]
+    bottom, right = radius + codes.shape[0], radius + codes.shape[1]
+    shape = (height + 2 * radius, width + 2 * radius)
+    extended = namespace(codes).empty(shape, dtype=codes.dtype, device=codes.device)
+    extended[radius:bottom, radius:right] = codes
+    extended[radius:bottom, :radius] = codes[:, :1]
+    extended[radius:bottom, right:] = codes[:, -1:]
+    extended[:radius] = extended[radius]
+    extended[bottom:] = extended[bottom - 1]
+    return extended
