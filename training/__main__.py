@@ -166,7 +166,7 @@ def export_command(
     def fits(model: Model) -> list[int]:
         if model.quality[0] < model.quality[1] or model.network.name not in ALIASES:
             return []
-        unseen = load_folder(data / "BSDS500/val")[::5]
+        unseen = [plane[:240, :240] for plane in load_folder(data / "BSDS500/val")[::5]]
         return fit_range(model, load(ALIASES[model.network.name]), unseen)
 
     export(name, checkpoints / f"{name}.pt", models, results, strength, fits)

@@ -117,10 +117,7 @@ def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
     Both are told the quantization table; by the mean PSNR over `planes`. Empty if there is none.
     """
     own = model.quality[0]
-    with (
-        Restorer(model, precision="fp32") as restore,
-        Restorer(other, precision="fp32") as otherwise,
-    ):
+    with Restorer(model) as restore, Restorer(other) as otherwise:
 
         def better(quality: int) -> bool:
             hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
