@@ -157,17 +157,19 @@ class Restorer:
             return copied(y)
         engine = self._engine(model)
         planes = moved(y, engine.device)
-        restored = namespace(planes).empty(planes.shape, dtype=planes.dtype, device=planes.device)
+        xp = namespace(planes)
+        restored = xp.empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
             full = 2**depth - 1
-            sums = self._residual(model, plane, depth, field) * like(
-                np.float32(full * strength), plane
-            )
+            factor = like(np.float32(full * strength), plane)
+            sums = factor * self._residual(model, plane, depth, field)
             sums += plane
-            target[:] = sums.round().clip(0, full)
+            xp.round(sums, out=sums)
+            xp.clip(sums, 0, full, out=sums)
+            target[:] = sums
             if self.project and depth == 8 and hints.luma_table is not None:
                 project(target, plane, hints.luma_table)
         return returned(restored, y)
