@@ -29,7 +29,7 @@ FRAMES = 8
 REPORT = ROOT / "demo" / "report.html"
 PICTURE = ROOT / "samples" / "report.png"
 
-SIZE = (1180, 1290)
+SIZE = (1180, 1640)
 """Width and height of the picture in pixels: the slider and the table."""
 
 COLOURS = 96
