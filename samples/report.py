@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 import av
 import numpy as np
 from av.video.reformatter import ColorRange
-from demo import BEFORE, ROOT
 from make import clip_of, jfif_planes, pristine
 from PIL import Image
 
 from vfilter import compare
 
 FRAMES = 8
+
+ROOT = Path(__file__).resolve().parents[1]
 
 REPORT = ROOT / "demo" / "report.html"
 PICTURE = ROOT / "samples" / "report.png"
@@ -76,7 +77,7 @@ def main() -> None:
         reference = Path(folder) / "pristine.mkv"
         write_pristine(reference, frames)
         result = compare(
-            ROOT / BEFORE,
+            ROOT / "samples" / "camera.avi",
             reference=reference,
             frames=frames,
             report=REPORT,
