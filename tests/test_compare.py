@@ -482,6 +482,8 @@ def test_degraded_film_is_measured_against_its_original(
     assert ("quantizer of the JPEG table, 30" in variants) == (how == "mjpeg:10")
     typed = next(run for run in result.runs if run.variant == "as typed")
     assert ("unchanged" in " ".join(typed.notes)) == (how == "mjpeg:10")
+    told = {"mjpeg:10": "JPEG quality 10", "mpeg2:12": "quantizer 12", "h264:36": "quantizer "}
+    assert told[how] in result.notes[0]
 
 
 def test_the_table_has_gains_and_paces() -> None:

@@ -332,10 +332,12 @@ def restore_command(
             _dry_run(*pairs[0], arguments, allow_loss=allow_loss)
             return
         if dry_run:
+            failed: list[tuple[str, int]] = []
             for number, pair in enumerate(pairs, 1):
                 print(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}")
-                with _passing_over([], debug=debug):
+                with _passing_over(failed, debug=debug):
                     _dry_run(*pair, arguments, allow_loss=allow_loss)
+            _end_with(failed)
             return
         with heeding_signals(piped=pairs[0][1] == "-") as interruption:
             options: Any = {"quiet": quiet}
@@ -446,7 +448,7 @@ def _restore_all(
     debug: bool,
 ) -> None:
     """Restore many files, the finished ones left out, and tell in the end what failed."""
-    from vfilter.folders import make_folder
+    from vfilter.folders import folder_of
 
     failed: list[tuple[str, int]] = []
     skipped = 0
@@ -456,8 +458,7 @@ def _restore_all(
             file_as_json(input, output, number, len(pairs))
         elif not quiet:
             _tell(f"[{number}/{len(pairs)}] {input}")
-        with _passing_over(failed, debug=debug):
-            make_folder(Path(output).parent)
+        with _passing_over(failed, debug=debug), folder_of(Path(output)):
             skipped += _restore(
                 input,
                 output,
@@ -473,6 +474,11 @@ def _restore_all(
         _say(f"{count_of(done, 'file')} restored, {skipped} finished already, {len(failed)} failed")
     for message, _ in failed:
         _say(f"failed: {message}")
+    _end_with(failed)
+
+
+def _end_with(failed: list[tuple[str, int]]) -> None:
+    """End with the exit code of the first of what failed, if anything did."""
     if failed:
         raise typer.Exit(failed[0][1])
 
@@ -650,6 +656,7 @@ def _preview(input: str, picture: Path, arguments: Mapping[str, Any], *, overwri
 
 def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_loss: bool) -> None:
     from vfilter.pipeline import mean_strength, plan_video, trial, with_means
+    from vfilter.probe import compression
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
@@ -671,8 +678,8 @@ def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_los
     qualities = f"{low} to {high}" if low < high else f"{low}"
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
-    if compression := _compression(input) if span["hints"] else "":
-        print(f"source: {compression}")
+    if compressed := compression(input) if span["hints"] and input != "-" else "":
+        print(f"source: {compressed}")
     print(f"strength: {factor:.2f} in the first frame ({first})")
     if interlaced:
         print("interlaced: each field is restored by itself")
@@ -681,15 +688,6 @@ def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_los
     print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
     if plan.lost and not allow_loss:
         print("would stop: streams would be lost; --allow-loss goes on without them")
-
-
-def _compression(input: str) -> str:
-    """How the video of a file was compressed, over its length; nothing of a pipe."""
-    from vfilter.probe import compression_text, probe
-
-    if input == "-":
-        return ""
-    return next(compression_text(s) for s in probe(input)["streams"] if s.get("restored"))
 
 
 def _known(hints: Any) -> str:

@@ -179,6 +179,14 @@ def quantizers(path: str | Path) -> dict[str, float] | None:
     return {name: round(float(value), 1) for name, value in summary.items()}
 
 
+def compression(path: str | Path) -> str:
+    """How the restored video of a file was compressed, over its length; empty if nothing tells.
+
+    Raises InputError as `probe`.
+    """
+    return next(compression_text(s) for s in probe(path)["streams"] if s.get("restored"))
+
+
 def compression_text(facts: dict[str, Any]) -> str:
     """What `probe` tells of a stream's compression, in a few words; empty if that is nothing."""
     told = facts.get("quantizer")

@@ -21,6 +21,7 @@ from vfilter.comparison.split import with_sound, write_split
 from vfilter.comparison.sweep import Trial
 from vfilter.errors import ArgumentError, InputError
 from vfilter.pipeline import check_target
+from vfilter.probe import compression
 from vfilter.sink import muxer_of
 from vfilter.source import STANDARD_STREAM
 
@@ -178,6 +179,8 @@ def _all_runs(
 def _notes(bench: Bench, rivals: Sequence[str], degrade: str | None) -> Iterator[str]:
     """What a reader must know of the material."""
     source, clean = bench.source, bench.clean
+    if told := compression(source.path):
+        yield f"What the stream tells of its compression: {told}."
     if clean is None:
         yield (
             "There is no reference, so nothing here tells which is better: blockiness and change "
