@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vfilter.encoders import Y4M
@@ -36,8 +37,10 @@ def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[t
     `ANY` where the container is not one that is usually written, replaces theirs, and is added to
     it where two would get the same name.
     Raises InputError if an input isn't there or a folder holds no video, ArgumentError if two
-    inputs would become one file all the same.
+    inputs would become one file all the same, OutputError if `folder` is a file.
     """
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file; name a folder for the outputs")
     placed = [(path, place) for given in inputs for path, place in _videos(given, folder)]
     targets = [place.with_suffix(_ending(place, ending)) for _, place in placed]
     counts = Counter(targets)
@@ -52,15 +55,24 @@ def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[t
     return pairs
 
 
-def make_folder(folder: Path) -> None:
-    """Make `folder` and those above it where they aren't there.
+@contextmanager
+def folder_of(output: Path) -> Iterator[None]:
+    """Make the folder of `output` and those above it; what is empty of them goes with an error.
 
-    Raises OutputError if that can't be.
+    Raises OutputError if they can't be made.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        made = [path for path in output.parents if not path.exists()]
+        output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: can't be made a folder ({error.strerror})") from error
+        raise OutputError(f"{output.parent}: can't be made a folder ({error.strerror})") from error
+    try:
+        yield
+    except BaseException:
+        for path in made:
+            with suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:

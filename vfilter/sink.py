@@ -236,9 +236,9 @@ class Sink:
             if is_picture(packet.stream):
                 packet.pts = packet.dts = 0
             if self._order(packet):
-                packet.stream = self._copies[index]
                 if self._record is not None:
                     self._record.add_packet(self._copies[index].index, packet)
+                packet.stream = self._copies[index]
                 self.container.mux(packet)
 
     def _order(self, packet: Packet[Any]) -> bool:

@@ -25,7 +25,7 @@ REWRITTEN = {"aac", "h264", "hevc", "vvc", "av1", "mov_text", "webvtt", "ass", "
 """Codecs whose packets muxers may write in another form, so that only their number counts."""
 
 FILLER = 2
-"""Bytes of the packets that mp4 has between captions."""
+"""Bytes of the packets that mp4 has between captions, each time others."""
 
 
 class Record:
@@ -52,6 +52,8 @@ class Record:
 
     def add_packet(self, index: int, packet: Packet[Any]) -> None:
         """Note a packet that is copied into stream `index` of the output."""
+        if packet.size <= FILLER and _codec(packet.stream) == "mov_text":
+            return
         if packet.pts is not None:
             self._begins.setdefault(index, packet.pts * packet.time_base)
         self._packets[index] = self._packets.get(index, 0) + 1
@@ -72,13 +74,9 @@ class Record:
                     for frame in packet.decode():
                         if isinstance(frame, VideoFrame):
                             found.add_frame(frame, _time(frame, container.format.name))
-                elif packet.size > FILLER or codecs[packet.stream.index] != "mov_text":
-                    found._read(packet)
+                elif packet.size:
+                    found.add_packet(packet.stream.index, packet)
         self.verdict = self._compare(found, codecs)
-
-    def _read(self, packet: Packet[Any]) -> None:
-        if packet.size:
-            self.add_packet(packet.stream.index, packet)
 
     def _compare(self, found: Record, codecs: dict[int, str]) -> str:
         frames = len(self._times)
