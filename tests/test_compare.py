@@ -488,7 +488,7 @@ def test_degraded_film_is_measured_against_its_original(
 
 def test_the_table_has_gains_and_paces() -> None:
     results = [result_of(source=28.0, l8=29.5, spp=28.5), result_of(source=30.0, l8=30.5, spp=31.0)]
-    assert cells(results, ["spp", "uspp"]) == ["29.00", "1.00", "0.75 (1.0x)", "0.00 (-x)"]
+    assert cells(results, ["spp", "uspp"]) == ["29.00", "1.00", "0.75 (1.00x)", "0.00 (-x)"]
 
 
 def test_importing_the_command_is_light() -> None:

@@ -47,7 +47,7 @@ def cells(results: Sequence[Comparison], against: Sequence[str]) -> list[str]:
     rivals: list[list[Run | None]] = [[result.best(name) for result in results] for name in against]
     source = np.mean([result.runs[0].mean("psnr") for result in results])
     gains = [shown(_gain(results, runs), 2) for runs in [ours, *rivals]]
-    paces = [shown(_pace(results, runs), 1) for runs in rivals]
+    paces = [shown(_pace(results, runs), 2) for runs in rivals]
     others = [f"{gain} ({pace}x)" for gain, pace in zip(gains[1:], paces, strict=True)]
     return [shown(float(source), 2), gains[0], *others]
 
