@@ -220,8 +220,11 @@ def load(
     if name in known:
         return _read(models_folder() / name / WEIGHTS, name)
     path = Path(name)
-    if path.is_dir():
-        return _read(path / WEIGHTS, path.resolve().name)
+    try:
+        if path.is_dir():
+            return _read(path / WEIGHTS, path.resolve().name)
+    except OSError as error:
+        raise ModelError(f"{path} can't be read ({error}): check its permissions") from error
     if path.suffix == ".safetensors":
         return _read(path, path.stem)
     aliases = [alias for alias, target in ALIASES.items() if target in known]
