@@ -51,6 +51,11 @@ def test_timings_are_medians_of_interleaved_runs_after_a_first() -> None:
     assert called == ["a", "b"] * 4
 
 
+def test_what_takes_long_is_not_timed_again() -> None:
+    times = iter([7.0, 8.0])
+    assert interleaved({("a",): lambda: next(times)}, rounds=3, patience=5) == {("a",): 7.0}
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480)])
 def test_a_tenth_of_the_tiles_moves(width: int, height: int) -> None:
     clip = moving(width, height, 4, tile=128)

@@ -15,7 +15,7 @@ from typing import Annotated, cast
 
 import typer
 
-from training.bench import bench, draw, print_table
+from training.bench import PARTS, bench, draw, print_table
 from training.data import halved, load_folder, read_luma, subset, training_images
 from training.experiments import COMMANDS
 from training.export import Results, datasets, export, measure, measure_clips
@@ -202,10 +202,18 @@ def sources_command(
 @app.command("bench")
 def bench_command(
     output: Annotated[Path, typer.Option(help="JSON file of all that is measured.")] = BENCH,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Part to measure, if not all: {', '.join(PARTS)}; repeatable."),
+    ] = None,
     quick: Annotated[bool, typer.Option(help="Small planes, few frames: to see it work.")] = False,
 ) -> None:
-    """Measure how fast the networks restore on this machine, beside what others run."""
-    result = bench(quick=quick)
+    """Measure how fast the networks restore on this machine, beside what others run.
+
+    Parts measured before stay in the JSON file.
+    """
+    before = json.loads(output.read_text(encoding="utf-8")) if part and output.exists() else {}
+    result = before | bench(part or PARTS, quick=quick)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print_table(result)

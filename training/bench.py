@@ -43,8 +43,10 @@ SIZES = ((640, 480), (1280, 720), (1920, 1080))
 QUICK_SIZES = ((160, 96),)
 MODELS = ("l4", "l8")
 
-ROUNDS = 3
-"""Timings are interleaved so many times, and their median is told."""
+ROUNDS = 5
+PATIENCE = 2.0
+"""Timings are interleaved so many times, and their median is told; seconds after which one is not
+run again."""
 
 MOVING = 0.1
 """Share of the tiles that change in the clip of reuse."""
@@ -55,25 +57,28 @@ QUICK_LENGTHS = (3, 6)
 
 CLIP = Path(__file__).resolve().parent.parent / "samples" / "camera.avi"
 
+PARTS = ("restoring", "end_to_end", "reuse", "memory")
+
 Row = dict[str, Any]
 
 
-def bench(*, quick: bool = False) -> dict[str, Any]:
-    """Everything, ready for JSON; quick: of small planes and few frames, to see it work."""
+def bench(parts: Sequence[str] = PARTS, *, quick: bool = False) -> dict[str, Any]:
+    """The measurements of `parts`, ready for JSON.
+
+    quick: of small planes and few frames, to see it work.
+    """
     sizes = QUICK_SIZES if quick else SIZES
-    native = native_precision()
-    peak, rows = restoring(sizes, native, rounds=1 if quick else ROUNDS)
-    return {
-        "machine": machine(),
-        "native_precision": native,
-        "peak_gflops": peak,
-        "restoring": rows,
-        "end_to_end": [end_to_end(model, frames=2 if quick else 60) for model in MODELS],
-        "reuse": [
-            reuse(model, *sizes[len(sizes) // 2], frames=4 if quick else 12) for model in MODELS
-        ],
-        "memory": memory(sizes, QUICK_LENGTHS if quick else LENGTHS),
-    }
+    result: dict[str, Any] = {"machine": machine()}
+    if "restoring" in parts:
+        result |= restoring(sizes, native_precision(), rounds=1 if quick else ROUNDS)
+    if "end_to_end" in parts:
+        result["end_to_end"] = [end_to_end(model, 2 if quick else 30) for model in MODELS]
+    if "reuse" in parts:
+        size = sizes[len(sizes) // 2]
+        result["reuse"] = [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]
+    if "memory" in parts:
+        result["memory"] = memory(sizes, QUICK_LENGTHS if quick else LENGTHS)
+    return result
 
 
 def machine() -> Row:
@@ -94,9 +99,7 @@ def machine() -> Row:
     return {"processor": processor, "cores": os.cpu_count(), "has": has, "versions": versions}
 
 
-def restoring(
-    sizes: Sequence[tuple[int, int]], native: str, rounds: int
-) -> tuple[dict[str, float], list[Row]]:
+def restoring(sizes: Sequence[tuple[int, int]], native: str, rounds: int) -> dict[str, Any]:
     """Peaks in GFLOP/s by precision, and a row for each contender, model and size."""
     precisions = sorted({"fp32", native})
     seconds: dict[tuple[str, ...], Callable[[], float]] = {
@@ -109,10 +112,11 @@ def restoring(
                 seconds[name, precision, model, size] = partial(seconds_of, partial(work, y))
     for size, y in pictures.items():
         seconds["FFmpeg spp=6", "", "", size] = partial(spp_seconds, FFmpeg(), y)
-    took = interleaved(seconds, rounds)
+    took = interleaved(seconds, rounds, PATIENCE)
     flop = PRODUCTS * 2 * PEAK_SIDE**3
     peak = {p: round(flop / took["product", p] / 1e9, 1) for p in precisions}
-    return peak, [row_of(key, took[key], peak) for key in took if key[0] != "product"]
+    rows = [row_of(key, took[key], peak) for key in took if key[0] != "product"]
+    return {"peak_gflops": peak, "restoring": rows}
 
 
 def contenders(
@@ -145,16 +149,20 @@ def row_of(key: tuple[str, ...], seconds: float, peak: Mapping[str, float]) -> R
 
 
 def interleaved(
-    timings: Mapping[tuple[str, ...], Callable[[], float]], rounds: int
+    timings: Mapping[tuple[str, ...], Callable[[], float]],
+    rounds: int,
+    patience: float = float("inf"),
 ) -> dict[tuple[str, ...], float]:
-    """The median of what each of `timings` tells in seconds, in `rounds` rounds after a first."""
+    """The median of what each of `timings` tells in seconds, in `rounds` rounds after a first.
+
+    The first one, which warms up, counts only if it takes longer than `patience`.
+    """
     told: dict[tuple[str, ...], list[float]] = {key: [] for key in timings}
-    for round_ in range(rounds + 1):
+    for _ in range(rounds + 1):
         for key, timing in timings.items():
-            seconds = timing()
-            if round_:  # the first one warms up
-                told[key].append(seconds)
-    return {key: statistics.median(values) for key, values in told.items()}
+            if sum(told[key]) <= patience:
+                told[key].append(timing())
+    return {key: statistics.median(values[1:] or values) for key, values in told.items()}
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -268,9 +276,12 @@ def memory(sizes: Sequence[tuple[int, int]], lengths: Sequence[int]) -> list[Row
 def print_table(result: Mapping[str, Any]) -> None:
     """Print `bench`'s result as Markdown."""
     print(json.dumps(result["machine"]))
-    print("Peak:", ", ".join(f"{p} {rate} GFLOP/s" for p, rate in result["peak_gflops"].items()))
-    for name in ("restoring", "end_to_end", "reuse", "memory"):
-        rows = result[name]
+    for name in PARTS:
+        if name == "restoring" and "peak_gflops" in result:
+            print("Peak in GFLOP/s:", json.dumps(result["peak_gflops"]))
+        rows = result.get(name, [])
+        if not rows:
+            continue
         columns = list(dict.fromkeys(key for row in rows for key in row))
         print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
         for row in rows:
