@@ -300,9 +300,10 @@ def draw(result: Mapping[str, Any], path: Path) -> None:
                 [r["size"] for r in points],
                 [r["fps"] for r in points],
                 marker="o",
-                label=f"{by} {precision}",
+                label=f"{by} {precision}".strip(),
             )
         axes.set(yscale="log", ylabel="frames/s", title=model)
         axes.grid(alpha=0.3, which="both")
-    panels[0].legend(fontsize=6)
+    handles, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
     drawn.savefig(path, dpi=100)
