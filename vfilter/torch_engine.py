@@ -112,7 +112,7 @@ class TorchEngine:
                 self._run(given)
         torch.cuda.current_stream(given.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.device(given.device), torch.cuda.graph(graph):
             residual = self._run(given)
         return given, residual, graph
 
