@@ -92,6 +92,8 @@ class Record:
             apart = found._begins[index] - self._begins[index] - min(late, default=Fraction(0))
             if abs(apart) > NOTICED:
                 raise _wrong(f"stream {index} is {float(apart):+.3f} s off the frames")
+        for index in self._packets.keys() - codecs.keys():
+            raise _wrong(f"stream {index} is missing")
         exact = {index for index in self._packets if codecs[index] not in REWRITTEN}
         for index in exact:
             if found._digest(index) != self._digest(index):
