@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_table
 import pytest
 from comparison import Film, Track, assert_planes, assert_times, read_film, read_tracks
 
@@ -150,6 +151,12 @@ def odd(data: Path) -> Path:
 
 def test_every_odd_file_is_listed(odd: Path) -> None:
     assert {path.name for path in odd.iterdir()} == set(NAMES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_says_what_becomes_of_it(name: str, odd: Path, tmp_path: Path) -> None:
+    assert odd_table.row(odd / name, tmp_path) in odd_table.TABLE.read_text().splitlines()
 
 
 @pytest.mark.slow
