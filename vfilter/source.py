@@ -268,6 +268,8 @@ class Source:
                 yield packet
         except av.FFmpegError as error:
             self._count_damage(1, str(error))
+        except IndexError:  # PyAV, at the end, of a stream that appeared on the way
+            self._count_damage(1, "a stream appears that the header does not tell")
         if self.pipe is not None:
             self.pipe.check()
         else:
