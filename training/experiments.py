@@ -42,8 +42,8 @@ recipe on a small scale (quality 10; a unit counts that is above zero at less th
 pixels, or at more than 99 %). "0 to 1" is with luma that is not centred:
 
 {units}
-Loss after {rate_steps} steps of the paper's SGD, residual, relative to the first steps', by
-learning rate:
+Loss after {rate_steps} steps of the paper's SGD, residual, relative to that of leaving the image as
+it is, by learning rate:
 
 {rates}"""
 

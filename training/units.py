@@ -19,8 +19,9 @@ from torch import Tensor
 
 from training.data import Luma
 from training.loop import Run
+from training.objectives import centre, loss
 from training.recipes import Initialization, Recipe, paper
-from training.samples import Pictures, batches
+from training.samples import Batch, Pictures, batches
 from vfilter.torch_module import TorchNetwork
 
 SELDOM = 0.01
@@ -29,6 +30,9 @@ not above zero at less than it."""
 
 RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Learning rates that are tried, around the paper's 8."""
+
+DIVERGED = 10.0
+"""Times the loss of a residual of 0 at which a run is given up."""
 
 TAIL = 10
 """Steps at a run's end whose mean loss tells whether it converged."""
@@ -140,22 +144,26 @@ def highest_rates(recipe: Recipe, pictures: Pictures) -> Iterator[dict[str, Any]
                 batch=recipe.batch,
                 crop=recipe.crop,
             )
-            loss = _end(sgd, pictures)
-            yield {"network": recipe.network, "initialization": kind, "rate": rate, "loss": loss}
-            if not math.isfinite(loss):
+            ended = _end(sgd, pictures)
+            yield {"network": recipe.network, "initialization": kind, "rate": rate, "loss": ended}
+            if not math.isfinite(ended):
                 break
 
 
 def _end(recipe: Recipe, pictures: Pictures) -> float:
-    """The mean loss of a run's last steps relative to that of its first; infinite if it diverged.
-
-    At first the residual is next to nothing, so the first loss is that of the distorted crops.
-    """
+    """The mean loss of a run's last steps relative to a residual of 0; infinite if it diverged."""
     run = Run(recipe)
     losses: list[float] = []
     with closing(batches(pictures, recipe, 0)) as made:
         for batch in islice(made, recipe.steps):
-            losses.append(run.advance(batch)[0])
-            if not losses[-1] < 10 * losses[0]:
+            losses.append(run.advance(batch)[0] / _nothing(batch, run.network.radius))
+            if not losses[-1] < DIVERGED:
                 return math.inf
-    return float(np.mean(losses[-TAIL:]) / np.mean(losses[:TAIL]))
+    return float(np.mean(losses[-TAIL:]))
+
+
+def _nothing(batch: Batch, radius: int) -> float:
+    """The loss of a residual of 0 on a batch, in squared 8-bit codes."""
+    distorted, clean, weight = batch
+    before, after = centre(distorted, radius), centre(clean, radius)
+    return loss("residual", torch.zeros_like(before), before, after, weight).item() * 255**2
