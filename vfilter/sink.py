@@ -121,7 +121,6 @@ class Sink:
         self._segment = 0
         self._stored: Iterator[Packet[Any]] = iter(())
         self._encoder: Any = None
-        self._used = False
         self._times: list[Fraction] = []
         self._places = 0
         self.moved = 0
@@ -286,9 +285,11 @@ class Sink:
         return stream
 
     def _next_encoder(self) -> Any:
-        """A new encoder for a segment; for the first one that of the stream, whose header it is."""
-        used, self._used = self._used, True
-        if not used:
+        """A new encoder for a segment, whose memory goes with it; else the stream's own.
+
+        The stream's own, whose header the output has, is there until the output is complete.
+        """
+        if self._segments is None:
             return self.video.codec_context
         context: Any = CodecContext.create(self._encoding.codec, "w")
         context.options = dict(self._encoding.options)
