@@ -143,3 +143,20 @@ def test_wrong_chroma_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(verify, "chroma_bytes", spoiled)
     with pytest.raises(OutputError, match="chroma is not what it was"):
         restore_video(path, tmp_path / "out.mkv", strength=0, lossless=True, verify=True)
+
+
+@pytest.mark.parametrize("sound", ["aac", "pcm_u8"])
+def test_streams_that_mp4_leaves_out_for_being_empty(sound: str, tmp_path: Path) -> None:
+    """The sound before the last is copied, or converted; the empty one goes before both."""
+    path, output = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    with av.open(path, "w") as file:
+        video = media.add_video(file)
+        media.add_sound(file, "aac", 48000)
+        full = [media.add_sound(file, codec, 48000) for codec in (sound, "aac")]
+        media.fill_video(file, video)
+        for stream in full:
+            media.fill_sound(file, stream)
+    summary = restore_video(path, output, strength=0, verify=True)
+    with av.open(output) as file:
+        assert len(file.streams) == 3
+    assert summary.verified.startswith(f"{summary.frames} frames at their times, ")

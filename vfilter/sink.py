@@ -230,6 +230,8 @@ class Sink:
         index = packet.stream.index
         if index in self._converters:
             for converted in self._converters[index].convert(packet):
+                if self._record is not None:
+                    self._record.add_stream(converted.stream.index)
                 self.container.mux(converted)
         elif index in self._copies:
             if is_picture(packet.stream):

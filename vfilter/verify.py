@@ -40,6 +40,7 @@ class Record:
         self._lossless = lossless
         self._times: list[Fraction] = []
         self._chroma = hashlib.sha256()
+        self._filled = {0}
         self._packets: dict[int, int] = {}
         self._bytes: dict[int, Any] = {}
         self._begins: dict[int, Fraction] = {}
@@ -50,8 +51,13 @@ class Record:
         if self._lossless:
             self._chroma.update(chroma_bytes(frame))
 
+    def add_stream(self, index: int) -> None:
+        """Note that stream `index` of the output, of which the restored one is 0, has packets."""
+        self._filled.add(index)
+
     def add_packet(self, index: int, packet: Packet[Any]) -> None:
         """Note a packet that is copied into stream `index` of the output."""
+        self.add_stream(index)
         if packet.size <= FILLER and _codec(packet.stream) == "mov_text":
             return
         if packet.pts is not None:
@@ -68,15 +74,21 @@ class Record:
         found = Record(lossless=self._lossless)
         with av.open(f"file:{output}", metadata_errors="replace") as container:
             video = container.streams.video[0]
-            codecs = {stream.index: _codec(stream) for stream in container.streams}
+            places = self._places([stream.index for stream in container.streams])
+            codecs = {places[stream.index]: _codec(stream) for stream in container.streams}
             for packet in container.demux():
                 if packet.stream.index == video.index:
                     for frame in packet.decode():
                         if isinstance(frame, VideoFrame):
                             found.add_frame(frame, _time(frame, container.format.name))
                 elif packet.size:
-                    found.add_packet(packet.stream.index, packet)
+                    found.add_packet(places[packet.stream.index], packet)
         self.verdict = self._compare(found, codecs)
+
+    def _places(self, found: list[int]) -> dict[int, int]:
+        """The streams that the `found` ones were when written; mp4 leaves out the empty ones."""
+        filled = sorted(self._filled)
+        return dict(zip(found, filled if len(found) == len(filled) else found, strict=True))
 
     def _compare(self, found: Record, codecs: dict[int, str]) -> str:
         frames = len(self._times)
