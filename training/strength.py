@@ -76,7 +76,7 @@ SIZE = 192
 """Frames of each clip that are encoded, those of them that count, and their side in pixels."""
 
 
-DRAWN = 4
+DRAWN = 2
 """Drawn films beside the clips of a fit."""
 
 
