@@ -289,7 +289,7 @@ def _restore(
             told = hints_of(item)
             shown = pts_of(item) * source.time_base
             until = shown + item.duration * source.time_base
-            number = int(shown / segment)
+            number = 0 if segments is None else int(shown / segment)
             if segments is not None and segments.has(number):
                 write(sink.keep, item, number)
             else:
