@@ -26,7 +26,7 @@ from comparison import assert_films, read_film, read_tracks
 
 from vfilter import Summary, restore_video
 from vfilter.errors import OutputError
-from vfilter.segments import ENDING, SEGMENT, folder_of
+from vfilter.segments import ENDING, SEGMENT, discard, folder_of
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
 
@@ -170,9 +170,11 @@ def test_killed_at_random_points(name: str, tmp_path: Path, model: Path) -> None
         frame, delay = rng.randrange(1, frames), rng.random() / 20
         running = killed(path, output, frame, delay, **options)
         left = kept(output)
-        if running and not output.exists():  # else it was killed after its end
+        if running and not output.exists():
             summary = restore_video(path, output, **options)
             assert (summary.frames, summary.reused) == (frames, len(left))
+        else:  # killed after it had its name; the command then discards what is left, as this does
+            discard(output)
         print(f"{name}: killed {delay:.3f} s after frame {frame} of {frames}, {len(left)} reused")
         assert names(output.parent) == {ending}
         assert_films(media_of(output)[0], wanted[0])
