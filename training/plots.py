@@ -61,7 +61,7 @@ def dataset_size(rows: Sequence[Mapping[str, Any]], path: Path, title: str) -> N
                 [r["size"] for r in chosen], [r["gain"] for r in chosen], marker="o", label=images
             )
         axes.set_xscale("log", base=4)
-        axes.set_xticks([r["size"] for r in chosen], [str(r["size"]) for r in chosen])
+        axes.set_xticks([r["size"] for r in chosen], [str(r["size"]) for r in chosen], fontsize=7)
         axes.minorticks_off()
         axes.set(xlabel="dataset size", ylabel="IPSNR [dB]", title=network.upper())
         _finish(axes)
