@@ -41,7 +41,6 @@ def row(path: Path, folder: Path) -> str:
             output,
             strength=0,
             frames=FRAMES,
-            allow_loss=True,
             overwrite=True,
         )
     except VdeblockError as error:

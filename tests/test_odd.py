@@ -186,7 +186,7 @@ def test_lossless_matroska_keeps_everything(name: str, odd: Path, tmp_path: Path
             restore_video(path, output, **options)
         assert list(tmp_path.iterdir()) == []
         return
-    summary = restore_video(path, output, allow_loss=bool(expected.lost), **options)
+    summary = restore_video(path, output, **options)
     assert {plan.kind for plan in summary.plan.lost} == expected.lost
     before, after = both_films(path, output, summary, FRAMES)
     assert_same_shape(after, before)
@@ -207,9 +207,7 @@ def test_its_own_container_keeps_everything(name: str, odd: Path, tmp_path: Path
     expected = expected_of(name)
     path, output = odd / name, tmp_path / ("out" + Path(name).suffix)
     fast: Any = {"preset": "ultrafast"} if name in LARGE and ".webm" not in name else {}
-    summary = restore_video(
-        path, output, strength=0, frames=6, allow_loss=bool(expected.lost), **fast
-    )
+    summary = restore_video(path, output, strength=0, frames=6, **fast)
     before, after = both_films(path, output, summary, 6)
     assert_same_shape(after, before)
     if not expected.why:

@@ -450,3 +450,15 @@ def test_a_location_is_told_once(tmp_path: Path) -> None:
     with av.open(output) as file:
         told = [key for key in file.metadata if key.lower().startswith("location")]
     assert len(told) == 1
+
+
+def test_a_track_that_no_container_holds_is_told_and_left_out(tmp_path: Path) -> None:
+    """A phone's track of metadata, of a codec that FFmpeg doesn't know."""
+    path, output = media.phone(tmp_path / "in.mp4"), tmp_path / "out.mp4"
+    captions = path.read_bytes()
+    assert b"sbtl" in captions and b"tx3g" in captions
+    path.write_bytes(captions.replace(b"sbtl", b"meta").replace(b"tx3g", b"mebx"))
+    summary = restored(path, output)
+    assert [(plan.kind, plan.unavoidable) for plan in summary.plan.lost] == [("data", True)]
+    assert "no container can hold it" in summary.plan.lost[0].reason
+    assert len(read_film(output).times) == summary.frames

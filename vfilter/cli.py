@@ -686,7 +686,7 @@ def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_los
     print(f"engine: {plan.engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
-    if plan.lost and not allow_loss:
+    if plan.avoidable and not allow_loss:
         print("would stop: streams would be lost; --allow-loss goes on without them")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -98,6 +98,11 @@ class Plan:
         if self.piped:
             return []
         return [plan for plan in self.streams if plan.action == "drop" and plan.reason]
+
+    @property
+    def avoidable(self) -> list[StreamPlan]:
+        """Those of the lost streams that another container might hold."""
+        return [plan for plan in self.lost if not plan.unavoidable]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,8 +246,9 @@ def restore_video(
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         if on_plan is not None:
             on_plan(plan)
-        if plan.lost and not allow_loss:
-            raise OutputError(f"{output}: {lost_text(plan)}; --allow-loss goes on without")
+        if plan.avoidable and not allow_loss:
+            lost = lost_text(plan.avoidable)
+            raise OutputError(f"{output}: {lost}; --allow-loss goes on without")
         files = not plan.piped and Path(input).is_file()
         arguments = restoring | encoding | span
         segments = None
@@ -385,11 +391,10 @@ def trial(restore: Restorer, frame: VideoFrame) -> float:
     return min(times[1:])
 
 
-def lost_text(plan: Plan) -> str:
-    """One line naming the streams that are lost and why."""
+def lost_text(plans: Sequence[StreamPlan]) -> str:
+    """One line naming streams that are lost and why."""
     return "; ".join(
-        f"stream {lost.index} ({lost.kind}, {lost.codec}) is lost: {lost.reason}"
-        for lost in plan.lost
+        f"stream {lost.index} ({lost.kind}, {lost.codec}) is lost: {lost.reason}" for lost in plans
     )
 
 

@@ -16,7 +16,7 @@ from av.audio.resampler import AudioResampler
 from av.codec import Codec
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import AttachmentStream, Discard, Stream
+from av.stream import AttachmentStream, DataStream, Discard, Stream
 from av.video.stream import VideoStream
 
 from vfilter.encoders import Y4M, fits, holds, muxer_options
@@ -92,6 +92,7 @@ class StreamPlan:
     codec: name of the input's codec, or the kind where FFmpeg has no decoder.
     encoder: name of FFmpeg's encoder where it is converted; cover: whether it is a cover picture.
     reason: why it is converted or dropped, for the user.
+    unavoidable: whether no container could hold it, so that losing it doesn't stop a run.
     """
 
     index: int
@@ -101,6 +102,7 @@ class StreamPlan:
     encoder: str | None = None
     reason: str = ""
     cover: bool = False
+    unavoidable: bool = False
 
 
 def codec_name(stream: Stream) -> str:
@@ -139,6 +141,9 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
         known = holds(muxer, Codec(encoder, "w").canonical_name)
         if known and fits(muxer, partial(_add_encoder, encoder=encoder, stream=stream)):
             return plan("convert", encoder, reason)
+    if isinstance(stream, DataStream) and stream.name is None:
+        reason = "FFmpeg knows no codec of it, so no container can hold it"
+        return plan("drop", reason=reason, unavoidable=True)
     return plan("drop", reason=reason)
 
 
