@@ -14,6 +14,7 @@ import media
 import numpy as np
 import pytest
 import torch
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -169,6 +170,20 @@ def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     assert hints.qp is not None
     assert hints.qp.shape == (media.HEIGHT // 16, media.WIDTH // 16)
     assert 20 <= hints.qp.mean() <= 34
+
+
+def test_every_frame_tells_its_own_quantizers(tmp_path: Path) -> None:
+    """Those of a whole picture: threads of the decoder once told of half-decoded ones."""
+    path = media.video_file(
+        tmp_path / "a.mkv", width=640, height=352, frames=16, bf="2", **media.ALWAYS_B
+    )
+    told = []
+    for _ in range(4):
+        with Source(path) as source:
+            maps = [hints_of(item).qp for item in source if isinstance(item, VideoFrame)]
+        told.append([[] if qp is None else qp.tolist() for qp in maps])
+    assert all(20 <= np.min(qp) <= np.max(qp) <= 34 for qp in told[0])
+    assert all(again == told[0] for again in told)
 
 
 def test_quantizers_of_10_bit_count_from_those_of_8(tmp_path: Path) -> None:

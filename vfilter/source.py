@@ -193,13 +193,14 @@ class Source:
     def _prepare_decoder(self, max_pixels: int) -> None:
         self._decoder = decoder_of(self.video)
         check_size(self._decoder, max_pixels, self.name)
-        # frame threads race where these decoders conceal damage: no two runs were alike
-        concealing = QP_CODECS.get(self._decoder.name) == "mpeg4"
+        # frame threads race where decoders like MPEG-4's conceal damage, and where H.264's exports
+        # the quantizers of a picture that another thread still decodes: no two runs were alike
+        racing = QP_CODECS.get(self._decoder.name) in ("mpeg4", "h264")
         # packets hand their hints to their frames, which frame threads would free, waiting for
         # Python's lock, while Python waits for them
         handing = self._codec == "mjpeg"
         self._decoder.copy_opaque = handing
-        self._decoder.thread_type = "SLICE" if concealing or handing else "AUTO"
+        self._decoder.thread_type = "SLICE" if racing or handing else "AUTO"
         exported = {"export_side_data": "venc_params"} if self._codec in QP_CODECS else {}
         self._decoder.options = {"max_pixels": str(max_pixels)} | exported
 
