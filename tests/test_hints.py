@@ -312,6 +312,32 @@ def test_a_network_for_one_quality_serves_where_it_fits(
         assert chosen(forced, 20) == "l4-jpeg"
 
 
+def test_a_network_for_coarse_sources_serves_their_frames(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    fits = {"l4-h264-coarse": [28, 51], "l4-mpeg-coarse": [10, 62]}
+    for name in ("l4-jpeg", "l4-h264", "l4-mpeg", *fits):
+        shutil.copytree(model, models / name)
+        found = {"fits": fits[name]} if name in fits else {}
+        (models / name / "metrics.json").write_text(json.dumps(found))
+    monkeypatch.setattr("vfilter.weights.models_folder", lambda: models)
+
+    def chosen(restore: Restorer, codec: str, *quantizers: float) -> str:
+        hints = Hints(codec=codec, qp=np.array([quantizers], np.float32))
+        return restore.model_for(hints).name.removeprefix("l4-")
+
+    with Restorer("l4") as restore:
+        assert chosen(restore, "h264", 20, 34) == "h264"
+        assert chosen(restore, "h264", 20, 36) == "h264-coarse"
+        assert chosen(restore, "mpeg4", 9) == chosen(restore, "mpeg2video", 4) == "mpeg"
+        assert chosen(restore, "wmv2", 10) == chosen(restore, "mpeg2video", 62) == "mpeg-coarse"
+        assert chosen(restore, "vp9", 40) == "h264"  # on a scale of its own
+        assert restore.model_for(Hints(codec="h264")).name == "l4-h264"
+    with Restorer("l4-h264") as forced:
+        assert chosen(forced, "h264", 36) == "h264"
+
+
 def test_the_restorer_projects_planes_and_fields(model: Path) -> None:
     original = plane(48, 64)
     before = decoded(gray_jpeg(original, 60))

@@ -16,9 +16,9 @@ from typing import Annotated, cast
 import typer
 
 from training.bench import PARTS, bench, draw, print_table
-from training.data import halved, load_folder, read_luma, subset, training_images
+from training.data import Luma, halved, load_folder, read_luma, subset, training_images
 from training.experiments import COMMANDS
-from training.export import Results, datasets, export, measure, measure_clips
+from training.export import CODECS, Results, datasets, export, measure, measure_clips
 from training.loop import train
 from training.processes import processes
 from training.recipes import RECIPES, Initialization, Objective, Recipe, paper
@@ -32,12 +32,13 @@ from training.strength import (
     drawn_clips,
     fit_codec,
     fit_jpeg,
+    fit_quantizers,
     fit_range,
     read_clip,
     training_clips,
 )
 from vfilter.errors import VdeblockError
-from vfilter.weights import ALIASES, Model, load
+from vfilter.weights import ALIASES, TRAINED, Model, load
 
 LONGEST = 64
 """Frames of a clip that training sees."""
@@ -153,21 +154,27 @@ def export_command(
             return measure_clips(model, checking_clips(data / "clips"), frames)
         return measure(model, datasets(data, model))
 
+    def clips() -> list[list[Luma]]:
+        return [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
+
     def strength(model: Model) -> dict[str, Curve]:
         curves = {}
         if model.codec == "jpeg":
             stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
             curves["mjpeg"] = fit_jpeg(model, stills)
         if model.quality[0] < model.quality[1]:
-            clips = [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
-            curves |= {codec: fit_codec(model, codec, clips) for codec in FITTED[model.codec]}
+            curves |= {codec: fit_codec(model, codec, clips()) for codec in FITTED[model.codec]}
         return curves
 
     def fits(model: Model) -> list[int]:
-        if model.quality[0] < model.quality[1] or model.network.name not in ALIASES:
+        alias = model.network.name
+        if name in {f"{alias}-{codec}" for codec in TRAINED} or alias not in ALIASES:
             return []
+        if model.codec != "jpeg":
+            general = load(alias, codec=model.codec)
+            return fit_quantizers(model, general, CODECS[model.codec], clips())
         unseen = [plane[:240, :240] for plane in load_folder(data / "BSDS500/val")[::5]]
-        return fit_range(model, load(ALIASES[model.network.name]), unseen)
+        return fit_range(model, load(ALIASES[alias]), unseen)
 
     export(name, checkpoints / f"{name}.pt", models, results, strength, fits)
 

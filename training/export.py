@@ -400,7 +400,7 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         compression = f"half each, quantiser scale {low} to {high}, evenly in its logarithm"
     return {
         "damage": damage,
-        "blind": BLIND,
+        "blind": _part(model) or BLIND,
         "alone": ", by FFmpeg's encoders",
         "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
         f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips; "
@@ -412,6 +412,16 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "columns": VIDEO_COLUMNS,
         "tables": video_table(model),
     }
+
+
+def _part(model: Model) -> str:
+    """For which part of the range of its codec a model serves, if not for all of it."""
+    if "fits" not in model.metrics:
+        return ""
+    low, _ = model.metrics["fits"]
+    general = f"{model.network.name}-{model.codec}"
+    scale = f"quantiser scale {low / 2:g}" if model.codec == "mpeg" else f"QP {low}"
+    return f"It is for coarse sources: `{general}` serves better where the mean is below {scale}."
 
 
 def video_table(model: Model) -> str:

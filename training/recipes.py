@@ -159,12 +159,28 @@ RECIPES = {
         steps=40000,
         decay=0.5,
     ),
+    "l8-h264-coarse": Recipe(
+        network="l8",
+        codec="h264",
+        qualities=(25, 41),
+        start="l8-h264",
+        steps=30000,
+        decay=0.5,
+    ),
     "l8-mpeg": Recipe(
         network="l8",
         codec="mpeg",
         qualities=(2, 31),
         start="l8-jpeg",
         steps=20000,
+        decay=0.5,
+    ),
+    "l8-mpeg-coarse": Recipe(
+        network="l8",
+        codec="mpeg",
+        qualities=(5, 31),
+        start="l8-mpeg",
+        steps=30000,
         decay=0.5,
     ),
     "l4-h264": Recipe(
@@ -192,9 +208,9 @@ RECIPES = {
 
 RECIPES |= {
     f"l8-q{quality}": Recipe(
-        network="l8", qualities=(quality, quality), start="l8-jpeg", balance=0.0, steps=15000
+        network="l8", qualities=(quality, quality), start=start, balance=0.0, steps=15000
     )
-    for quality in (10, 20)
+    for quality, start in ((20, "l8-jpeg"), (10, "l8-q20"))
 }
 RECIPES |= {
     f"l4-q{quality}": Recipe(

@@ -9,7 +9,7 @@ so that a clip counts as much as it does in dB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import product, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -66,6 +66,9 @@ BINS = {"vp9": 24}
 """Quantizers that share a point of a curve, by codec; `BIN` for the others."""
 
 BIN = 3
+
+COARSEST = {"h264": 51, "mpeg": 62}
+"""The highest quantizer, on the scale of `Hints.qp`, by codec of the training."""
 
 FEWEST = 500
 """Macroblocks that a point needs."""
@@ -150,9 +153,10 @@ def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curv
         for options in settings:
             for clip in clips:
                 path.write_bytes(encoded(clip, encoder, options).getvalue())
-                for index, (distorted, qp) in enumerate(_quantized(path)):
+                for index, (distorted, hints) in enumerate(_hinted(path)):
                     if index not in SHOWN:
                         continue
+                    qp = np.asarray([[0]] if hints.qp is None else hints.qp, dtype=np.int64)
                     products = _products(restorer, distorted, clip[index])
                     which = np.broadcast_to(qp // width, products.shape[:2])
                     for point in np.unique(which):
@@ -168,16 +172,39 @@ def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curv
     }
 
 
-def _quantized(path: Path) -> list[tuple[Luma, NDArray[np.int64]]]:
-    """The luma of a file's frames and the quantizers of their macroblocks; (1, 1) 0 if untold."""
+def fit_quantizers(
+    model: Model, other: Model, codecs: Sequence[str], clips: Sequence[Sequence[Luma]]
+) -> list[int]:
+    """The mean quantizers of frames at which `model` serves better than `other`, both told them.
+
+    The lowest, from which on it does, and the highest there is; empty if it never does. By the
+    mean gain in PSNR over frames of `clips`.
+    """
+    gains: dict[int, list[float]] = {}
+    with (
+        Restorer(model) as restore,
+        Restorer(other) as otherwise,
+        TemporaryDirectory() as folder,
+    ):
+        path = Path(folder) / "clip.mkv"
+        for encoder, settings in (ENCODERS[codec] for codec in codecs):
+            for options, clip in product(settings, clips):
+                path.write_bytes(encoded(clip, encoder, options).getvalue())
+                for index, (distorted, hints) in enumerate(_hinted(path)):
+                    if index in SHOWN and hints.coarseness is not None:
+                        one, two = (r.luma(distorted, hints=hints) for r in (restore, otherwise))
+                        gain = psnr(one, clip[index]) - psnr(two, clip[index])
+                        gains.setdefault(hints.coarseness // BIN, []).append(gain)
+    falling = sorted(gains, reverse=True)
+    better = list(takewhile(lambda point: np.mean(gains[point]) > 0, falling))
+    return [better[-1] * BIN, COARSEST[model.codec]] if better else []
+
+
+def _hinted(path: Path) -> list[tuple[Luma, Hints]]:
+    """The luma of a file's frames and what the stream tells of them."""
     with Source(path) as source:
-        frames = [item for item in source if isinstance(item, VideoFrame)]
-        untold = np.zeros((1, 1))
-        maps = [untold if hints_of(f).qp is None else hints_of(f).qp for f in frames]
-        return [
-            (luma_plane(frame).copy(), np.asarray(qp, dtype=np.int64))
-            for frame, qp in zip(frames, maps, strict=True)
-        ]
+        frames = (item for item in source if isinstance(item, VideoFrame))
+        return [(luma_plane(frame).copy(), hints_of(frame)) for frame in frames]
 
 
 def _products(restorer: Restorer, distorted: Luma, plane: Luma) -> NDArray[np.float64]:

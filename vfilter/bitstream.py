@@ -67,6 +67,16 @@ class Hints:
         """The nearest IJG quality of a JPEG frame, 1 to 100."""
         return None if self.luma_table is None else nearest_quality(self.luma_table)
 
+    @property
+    def coarseness(self) -> int | None:
+        """The nearest IJG quality of a JPEG frame, the mean quantizer of another, rounded.
+
+        None where they aren't told, and for VP9, whose quantizers are on a scale of its own.
+        """
+        if self.qp is None or self.codec == "vp9":
+            return self.jpeg_quality
+        return round(float(self.qp.mean()))
+
 
 def hints_of(frame: VideoFrame) -> Hints:
     """What the stream told about the compression of a frame that a Source gave."""

@@ -104,17 +104,17 @@ class Restorer:
 
     def model_for(self, hints: Hints) -> Model:
         """The model for frames with `hints`: of names like `l8` the one trained for their codec,
-        or for the quality of their JPEG.
+        or for the part of its range that they are in.
 
         `model` where they tell nothing, and where one model was asked for.
         Raises ModelError if it is damaged.
         """
         if isinstance(self._asked, Model):
             return self.model
-        source = trained_for(hints), hints.jpeg_quality
+        source = trained_for(hints), hints.coarseness
         if source not in self._models:
-            codec, quality = source
-            self._models[source] = load(self._asked, codec=codec, quality=quality)
+            codec, coarseness = source
+            self._models[source] = load(self._asked, codec=codec, coarseness=coarseness)
         return self._models[source]
 
     def _engine(self, model: Model) -> Engine:

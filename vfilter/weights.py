@@ -129,15 +129,15 @@ class Model:
             return float(self._at(*self._usual(hints.codec)))
         return self._at(curve, hints.qp).astype(np.float32)
 
-    def fits(self, quality: int) -> bool:
-        """Whether it serves JPEG of IJG `quality` better than the network for all qualities.
+    def fits(self, coarseness: int) -> bool:
+        """Whether it serves frames of `Hints.coarseness` better than the network for all of them.
 
-        Measured at its export, for a network for one quality; False for the others.
+        Measured at its export, for a network for a part of the range; False for the others.
         Raises ModelError if the metrics are damaged.
         """
         try:
             low, high = self.metrics.get("fits", (1, 0))
-            return bool(low <= quality <= high)
+            return bool(low <= coarseness <= high)
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
@@ -201,21 +201,21 @@ def trained_for(hints: Hints) -> str:
 
 
 def load(
-    name_or_path: str | os.PathLike[str], *, codec: str = "jpeg", quality: int | None = None
+    name_or_path: str | os.PathLike[str], *, codec: str = "jpeg", coarseness: int | None = None
 ) -> Model:
     """The model of a name (`l8`, `l8-jpeg`), of a folder, or of a `.safetensors` file.
 
     codec: what `l4` and `l8` are taken for (`trained_for`); the other names say it themselves.
-    quality: IJG quality of a JPEG source, for which `l4` and `l8` then stand for the network for
-        one quality that fits it, if there is one.
+    coarseness: that of the frame (`Hints.coarseness`), for which `l4` and `l8` then stand for the
+        network for a part of the range that fits it, if there is one.
     A name goes before a path of the same spelling; `./l8` is always a path.
     Raises ModelError if there is no such model, or if it is damaged or of another network.
     """
     name = os.fspath(name_or_path)
     known = _shipped()
     if name in ALIASES:
-        if quality is not None and (single := _for_quality(name, quality, known)) is not None:
-            return single
+        if coarseness is not None and (narrow := _narrow(name, codec, coarseness, known)):
+            return narrow
         name = f"{name}-{codec}" if f"{name}-{codec}" in known else ALIASES[name]
     if name in known:
         return _read(models_folder() / name / WEIGHTS, name)
@@ -234,18 +234,19 @@ def load(
     )
 
 
-def _for_quality(alias: str, quality: int, known: Sequence[str]) -> Model | None:
-    """The network for one quality, of those that `alias` may stand for, that fits `quality` best.
+def _narrow(alias: str, codec: str, coarseness: int, known: Sequence[str]) -> Model | None:
+    """The network for a part of the range of `codec` that fits `coarseness`; None if none does.
 
-    That is the one of the nearest table; None if none fits.
+    Of those that `alias` may stand for; for JPEG that of the nearest table.
     """
-    single = [
-        _read(models_folder() / name / WEIGHTS, name)
-        for name in known
-        if re.fullmatch(rf"{alias}-q\d+", name)
-    ]
-    fitting = [model for model in single if model.fits(quality)]
-    return min(fitting, key=lambda model: _apart(model.quality[0], quality), default=None)
+    names = rf"{alias}-q\d+" if codec == "jpeg" else rf"{alias}-{codec}-\w+"
+    models = (
+        _read(models_folder() / name / WEIGHTS, name) for name in known if re.fullmatch(names, name)
+    )
+    fitting = [model for model in models if model.fits(coarseness)]
+    if codec != "jpeg":
+        return next(iter(fitting), None)
+    return min(fitting, key=lambda model: _apart(model.quality[0], coarseness), default=None)
 
 
 def _apart(one: int, other: int) -> float:
