@@ -20,16 +20,18 @@ from training.data import Luma, halved, load_folder, read_luma, subset, training
 from training.experiments import COMMANDS
 from training.export import CODECS, Results, datasets, export, measure, measure_clips
 from training.loop import train
+from training.memory import keep_freed_memory
 from training.processes import processes
 from training.recipes import RECIPES, Initialization, Objective, Recipe, paper
 from training.reencode import CLIPS, cost_table
 from training.samples import Pictures
-from training.sources import SOURCES, checking_clips, gains
+from training.sources import SOURCES, checking_clips, drawn_frames, gains, read_frames
 from training.stopping import stop_flag
 from training.strength import (
     FITTED,
     Curve,
     drawn_clips,
+    drawn_stills,
     fit_codec,
     fit_jpeg,
     fit_quantizers,
@@ -85,6 +87,7 @@ def train_command(
     ] = EVENTS,
 ) -> None:
     """Train one model, or go on with its checkpoint; Ctrl-C writes it and leaves."""
+    keep_freed_memory()
     chosen = choose(name, recipe, objective, initialization, steps, crop)
     planes, validation = training_images(data, smallest=chosen.crop)
     if images is not None:
@@ -160,8 +163,8 @@ def export_command(
     def strength(model: Model) -> dict[str, Curve]:
         curves = {}
         if model.codec == "jpeg":
-            stills = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
-            curves["mjpeg"] = fit_jpeg(model, stills)
+            photos = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
+            curves["mjpeg"] = fit_jpeg(model, photos + drawn_stills(len(photos) // 4))
         if model.quality[0] < model.quality[1]:
             curves |= {codec: fit_codec(model, codec, clips()) for codec in FITTED[model.codec]}
         return curves
@@ -199,10 +202,12 @@ def sources_command(
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 10,
     clips: Annotated[int | None, typer.Option(help="Clips, if not all.")] = None,
     codec: Annotated[list[str] | None, typer.Option(help="Codec, if not all; repeatable.")] = None,
+    drawn: Annotated[bool, typer.Option("--drawn", help="On films of text and drawings.")] = False,
 ) -> None:
     """Measure what the default gains on each kind of source, on half of the clips in DIR/clips."""
     chosen = checking_clips(data / "clips")[:clips]
-    for row in gains(chosen, model, frames, codec or list(SOURCES)):
+    films = drawn_frames(frames) if drawn else [read_frames(clip, frames) for clip in chosen]
+    for row in gains(films, model, codec or list(SOURCES)):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

@@ -18,8 +18,7 @@ from training.evaluate import evaluate
 from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
 from training.recipes import FINEST, Recipe
-from training.samples import DRAWN
-from training.sources import SOURCES, gains
+from training.sources import SOURCES, gains, read_frames
 from training.strength import Curve
 from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
@@ -74,7 +73,7 @@ HISTORY = {
     "l8-jpeg": """
 These weights took a detour that the command doesn't: the first 4,500 steps sampled the quality
 evenly over 10 to 60, 30 % of the crops above, and weighted them by their table scale to the -0.5;
-13,000, then 12,000 steps were asked at first, which moved the beginning of the falling rate.
+the first 11,500, a run of their own whose rate fell to zero at its end, saw no drawings.
 """,
     "l4-jpeg": """
 These weights took a detour that the command doesn't: the first 7,000 steps sampled as many crops
@@ -306,7 +305,8 @@ def measure_clips(model: Model, clips: Sequence[Path], frames: int) -> Results:
     the stream tells.
     """
     results: Results = {}
-    for row in gains(clips, model, frames, CODECS[model.codec]):
+    films = [read_frames(clip, frames) for clip in clips]
+    for row in gains(films, model, CODECS[model.codec]):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         before = row["psnr"]
         results.setdefault(row["codec"], {})[str(row["setting"])] = {
@@ -376,8 +376,10 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         if low == high
         else BLIND,
         "alone": ": what it does to the artifacts of other codecs is not measured",
-        "images": PHOTOS,
-        "kinds": "photos only: no drawings, screens or text",
+        "images": PHOTOS + (f"; {recipe.drawn:.0%} drawings and text" if recipe.drawn else ""),
+        "kinds": "photos, and drawings and text that were made for it"
+        if recipe.drawn
+        else "photos only: no drawings, screens or text",
         "compression": f"grayscale JPEG, {one if low == high else compression}",
         "coarseness": "table scale",
         "protocol": textwrap.fill(f"{PROTOCOL}.", 98),
@@ -404,7 +406,7 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "alone": ", by FFmpeg's encoders",
         "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
         f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips; "
-        f"{DRAWN:.0%} drawings and text, which move by whole pixels",
+        f"{recipe.drawn:.0%} drawings and text, which move by whole pixels",
         "kinds": "photos and camera video, and on drawings and text that were made for it",
         "compression": compression,
         "coarseness": "2^(crf/6)" if recipe.codec == "h264" else "quantiser scale",

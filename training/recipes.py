@@ -45,6 +45,7 @@ class Recipe:
         network learns to leave good sources alone.
         This and `slope` are for JPEG alone.
     slope: power by which low qualities of the main range are commoner; 1 is as many per octave.
+    drawn: share of the films, for JPEG of the crops, that are drawn (`training.drawings`).
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
     crop: side of the training crops in pixels; batch: crops per step, of all processes together.
@@ -64,6 +65,7 @@ class Recipe:
     start: str | None = None
     fine: float = 0.0
     slope: float = 1.0
+    drawn: float = 0.0
     balance: float = 0.25
     crop: int = 96
     batch: int = 8
@@ -125,6 +127,7 @@ def paper(recipe: Recipe) -> Recipe:
         recipe,
         start=None,
         fine=0.0,
+        drawn=0.0,
         balance=0.0,
         batch=batch,
         crop=crop,
@@ -140,12 +143,13 @@ def paper(recipe: Recipe) -> Recipe:
 
 
 RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, steps=11500),
+    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, drawn=0.15, steps=22000),
     "l4-jpeg": Recipe(
         network="l4",
         qualities=(10, 60),
         fine=0.1,
         slope=2.0,
+        drawn=0.15,
         balance=0.0,
         steps=17000,
         batch=4,
@@ -155,6 +159,7 @@ RECIPES = {
         network="l8",
         codec="h264",
         qualities=(18, 42),
+        drawn=0.15,
         start="l8-jpeg",
         steps=40000,
         decay=0.5,
@@ -163,6 +168,7 @@ RECIPES = {
         network="l8",
         codec="h264",
         qualities=(25, 41),
+        drawn=0.15,
         start="l8-h264",
         steps=30000,
         decay=0.5,
@@ -171,6 +177,7 @@ RECIPES = {
         network="l8",
         codec="mpeg",
         qualities=(2, 31),
+        drawn=0.15,
         start="l8-jpeg",
         steps=20000,
         decay=0.5,
@@ -179,6 +186,7 @@ RECIPES = {
         network="l8",
         codec="mpeg",
         qualities=(5, 31),
+        drawn=0.15,
         start="l8-mpeg",
         steps=30000,
         decay=0.5,
@@ -187,6 +195,7 @@ RECIPES = {
         network="l4",
         codec="h264",
         qualities=(18, 42),
+        drawn=0.15,
         start="l4-jpeg",
         steps=20000,
         batch=4,
@@ -197,6 +206,7 @@ RECIPES = {
         network="l4",
         codec="mpeg",
         qualities=(2, 31),
+        drawn=0.15,
         start="l4-jpeg",
         steps=20000,
         batch=4,

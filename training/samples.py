@@ -14,17 +14,13 @@ import torch
 from torch import Tensor
 
 from training.data import Luma, jpeg, random_crop
-from training.drawings import drawn_film
+from training.drawings import drawing, drawn_film
 from training.evaluate import Pair
 from training.recipes import FINEST, Recipe
 from training.video import FRAMES, WINDOW, coarseness, crops_of, film, recoded, window
 
 CROPS = 2
 """Crops that training takes of each film."""
-
-DRAWN = 0.15
-"""Share of the films that are drawn; of the others half are clips, half photographs in motion."""
-
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the weight of each
@@ -82,8 +78,11 @@ def sample_batch(
 def _jpeg_crop(
     pictures: Pictures, recipe: Recipe, rng: np.random.Generator
 ) -> Iterator[tuple[Luma, Luma, float]]:
-    """A crop of a photograph, damaged and not, and its weight."""
-    crop = random_crop(pictures.planes, recipe.crop, rng)
+    """A crop of a photograph or a drawing, damaged and not, and its weight."""
+    if rng.random() < recipe.drawn:
+        crop = drawing(recipe.crop, rng)
+    else:
+        crop = random_crop(pictures.planes, recipe.crop, rng)
     quality = sample_quality(recipe, rng)
     weight = (table_scale(recipe.qualities[0]) / table_scale(quality)) ** recipe.balance
     yield jpeg(crop, quality), crop, weight
@@ -92,10 +91,13 @@ def _jpeg_crop(
 def _video_crops(
     pictures: Pictures, recipe: Recipe, rng: np.random.Generator
 ) -> Iterator[tuple[Luma, Luma, float]]:
-    """`CROPS` crops of one film, damaged and not, and their weights."""
+    """`CROPS` crops of one film, damaged and not, and their weights.
+
+    Of the films that aren't drawn half are clips, half photographs in motion.
+    """
     low, high = recipe.qualities
     frames = int(rng.integers(*FRAMES))
-    if rng.random() < DRAWN:
+    if rng.random() < recipe.drawn:
         shown = drawn_film(WINDOW, frames, rng)
     elif rng.random() < 0.5 and pictures.clips:
         clip = pictures.clips[int(rng.integers(len(pictures.clips)))]

@@ -13,7 +13,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from training.data import Luma
+from training.data import Luma, gray_frame
+from training.drawings import drawn_film
 from vfilter.bitstream import Hints
 from vfilter.comparison.degrade import degrade
 from vfilter.comparison.metrics import mse, ssim_gaussian
@@ -33,6 +34,12 @@ SOURCES: dict[str, tuple[int, ...]] = {
 }
 """By codec: crf at the preset medium or its like, quantiser scale, or IJG quality."""
 
+DRAWN = 8
+DRAWN_SIZE = 320
+DRAWN_SEED = 1000
+"""How many drawn films are measured on, their side in pixels, and the seed of the first; the fit of
+the strength takes seeds from 0 on, training pairs of numbers."""
+
 CONSTANTS = np.arange(0, 2.01, 0.05)
 """Constant strengths among which the best is looked for."""
 
@@ -48,14 +55,22 @@ def read_frames(path: Path, frames: int) -> list[VideoFrame]:
         return list(islice(container.decode(video=0), frames))
 
 
+def drawn_frames(frames: int) -> list[list[VideoFrame]]:
+    """Films of drawings as those of the training, but none of them: theirs begin otherwise."""
+    return [
+        [gray_frame(plane) for plane in drawn_film(DRAWN_SIZE, frames, np.random.default_rng(seed))]
+        for seed in range(DRAWN_SEED, DRAWN_SEED + DRAWN)
+    ]
+
+
 def gains(
-    clips: Sequence[Path], model: str | Model, frames: int, codecs: Collection[str]
+    films: Sequence[Sequence[VideoFrame]], model: str | Model, codecs: Collection[str]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each source of `codecs`, means over `clips`, in dB of PSNR of the decoded luma.
+    """A row for each source of `codecs`, means over `films`, in dB of PSNR of the decoded luma.
 
     psnr: of the source; one: gain at the constant strength 1; best: gain at the one constant
-    strength, `at`, that serves this row's clips best; told: gain by what the stream tells, the
-    default; worst: that on the clip where it is least; ssim: what SSIM (Gaussian window) gains.
+    strength, `at`, that serves this row's films best; told: gain by what the stream tells, the
+    default; worst: that on the film where it is least; ssim: what SSIM (Gaussian window) gains.
     """
     with Restorer(model) as restore, TemporaryDirectory() as folder:
         for codec in codecs:
@@ -63,8 +78,7 @@ def gains(
             with Restorer(network) as blind:
                 for setting in SOURCES[codec]:
                     scores = []
-                    for clip in clips:
-                        pristine = read_frames(clip, frames)
+                    for pristine in films:
                         path = Path(folder) / ("clip.avi" if codec == "mjpeg" else "clip.mkv")
                         degrade(pristine, codec, setting, path)
                         clean = [luma_plane(frame) for frame in pristine]

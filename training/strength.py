@@ -18,7 +18,7 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg, read_luma
-from training.drawings import drawn_film
+from training.drawings import drawing, drawn_film
 from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, scaled_luma_table
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
@@ -99,6 +99,11 @@ def read_clip(path: Path) -> list[Luma]:
 def drawn_clips() -> list[list[Luma]]:
     """Films of drawings for the fit, so that no strength is chosen by camera films alone."""
     return [drawn_film(SIZE, FRAMES, np.random.default_rng(i)) for i in range(DRAWN)]
+
+
+def drawn_stills(count: int) -> list[Luma]:
+    """Drawings for the fit."""
+    return [drawing(SIZE, np.random.default_rng(i)) for i in range(count)]
 
 
 def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
