@@ -516,6 +516,7 @@ def models_command(
                 "network": model.network.name,
                 "codec": model.codec,
                 "quality": list(model.quality),
+                "part": model.part,
                 "parameters": model.network.parameters,
                 "flop_per_pixel": model.network.flop_per_pixel,
                 "gain": model.gain,
@@ -536,7 +537,8 @@ SHOWN = {"LIVE1": (10, 20, 40, 60), "h264": (34, 28, 23, 18), "mpeg4": (12, 6, 3
 
 
 def _print_models(models: list[dict[str, Any]]) -> None:
-    print(f"{'model':10} {'trained on':17} {'FLOP/pixel':>10}  gain in PSNR of luma, dB")
+    width = max(len(model["name"]) for model in models)
+    print(f"{'model':{width}} {'trained on':17} {'FLOP/pixel':>10}  gain in PSNR of luma, dB")
     for model in models:
         letter = SETTINGS.get(model["codec"], "")
         gains = [
@@ -548,10 +550,23 @@ def _print_models(models: list[dict[str, Any]]) -> None:
         low, high = model["quality"]
         trained = f"{model['codec']} {letter}{low}" + (f" to {high}" if low < high else "")
         cost = f"{model['flop_per_pixel']:,}"
-        print(f"{model['name']:10} {trained:17} {cost:>10}  {'; '.join(gains)}".rstrip())
+        print(f"{model['name']:{width}} {trained:17} {cost:>10}  {'; '.join(gains)}".rstrip())
     for alias in sorted({alias for model in models for alias in model["aliases"]}):
         names = [model["name"] for model in models if alias in model["aliases"]]
-        print(f"{alias} chooses by the source's codec among {', '.join(names)}.")
+        print(f"{alias} chooses by the source's codec among {', '.join(names)}")
+        for model in models:
+            if model["part"] and model["name"].startswith(f"{alias}-"):
+                print(f"  and takes {model['name']} for {_part(model)}")
+
+
+def _part(model: Mapping[str, Any]) -> str:
+    """For which frames a model serves better than the one for all of its codec, for people."""
+    low, high = model["part"]
+    if model["codec"] == "jpeg":
+        return f"JPEG of quality {low} to {high}"
+    if model["codec"] == "mpeg":
+        return f"a mean quantiser scale of {low / 2:g} or more"
+    return f"a mean QP of {low} or more"
 
 
 app.command("compare")(compare_command)

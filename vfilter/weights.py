@@ -129,15 +129,18 @@ class Model:
             return float(self._at(*self._usual(hints.codec)))
         return self._at(curve, hints.qp).astype(np.float32)
 
-    def fits(self, coarseness: int) -> bool:
-        """Whether it serves frames of `Hints.coarseness` better than the network for all of them.
+    @cached_property
+    def part(self) -> tuple[int, int] | None:
+        """The lowest and the highest `Hints.coarseness` at which it serves better than the network
+        for all of its codec's range, measured at its export. None for those networks themselves.
 
-        Measured at its export, for a network for a part of the range; False for the others.
         Raises ModelError if the metrics are damaged.
         """
         try:
-            low, high = self.metrics.get("fits", (1, 0))
-            return bool(low <= coarseness <= high)
+            low, high = self.metrics["fits"]
+            return int(low), int(high)
+        except KeyError:
+            return None
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
@@ -243,10 +246,14 @@ def _narrow(alias: str, codec: str, coarseness: int, known: Sequence[str]) -> Mo
     models = (
         _read(models_folder() / name / WEIGHTS, name) for name in known if re.fullmatch(names, name)
     )
-    fitting = [model for model in models if model.fits(coarseness)]
+    fitting = [model for model in models if model.part and _within(coarseness, model.part)]
     if codec != "jpeg":
         return next(iter(fitting), None)
     return min(fitting, key=lambda model: _apart(model.quality[0], coarseness), default=None)
+
+
+def _within(value: int, bounds: tuple[int, int]) -> bool:
+    return bounds[0] <= value <= bounds[1]
 
 
 def _apart(one: int, other: int) -> float:
