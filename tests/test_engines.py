@@ -367,4 +367,5 @@ def test_openvino_runs_without_torch(
         str(SAMPLE), str(tmp_path / "out.mp4"), "--model", "l4", "--device", "cpu", "--frames", "1"
     )
     assert "openvino" in modules and "torch" not in modules
+    assert not any(name.startswith("openvino_telemetry") for name in modules)
     assert (tmp_path / "out.mp4").is_file()

@@ -246,9 +246,9 @@ def _platform() -> tuple[str, ...]:
 
 def _processor() -> str:
     if installed("openvino"):
-        import openvino
+        from vfilter import openvino_engine
 
-        return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
+        return openvino_engine.processor()
     return platform.processor() or platform.machine()
 
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import opset13 as ops
 
 from vfilter.networks import Network
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Keep OpenVINO from telling its makers over the network that it was imported.
+
+    It does so in a process forked from a thread, which hung where standard input was being read.
+    """
+    modules: dict[str, Any] = sys.modules
+    name = "openvino_telemetry"
+    held = modules.get(name)
+    modules[name] = None  # imports of it fail, as if it weren't installed
+    try:
+        yield
+    finally:
+        del modules[name]
+        if held is not None:
+            modules[name] = held
+
+
+with _without_telemetry():
+    import openvino
+    from openvino import opset13 as ops
 
 Floats = NDArray[np.float32]
 
@@ -149,3 +172,8 @@ def squares(weight: Floats) -> Floats:
         for column in range(SQUARE):
             filters[row, column, :, row : row + side, column : column + side] = weight[0]
     return filters.reshape(-1, *filters.shape[2:])
+
+
+def processor() -> str:
+    """What OpenVINO calls the processor."""
+    return str(openvino.Core().get_property("CPU", "FULL_DEVICE_NAME"))
