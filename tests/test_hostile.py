@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import media
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from comparison import assert_films, assert_times, read_film, read_sound
+from comparison import assert_films, assert_planes, assert_times, read_film, read_sound
 from safetensors.numpy import load_file, save_file
 
 from vfilter import restore_video
@@ -373,6 +374,52 @@ def test_strict_stops_at_the_first_damage(tmp_path: Path) -> None:
     assert names(tmp_path) == {"in.avi"}
     whole = media.camera(tmp_path / "whole.avi")
     assert restore_video(whole, tmp_path / "out.mkv", strength=0, strict=True).damaged == 0
+
+
+def test_a_change_of_size_in_the_middle_is_scaled_and_told(tmp_path: Path) -> None:
+    small = media.video_file(tmp_path / "small.h264", width=64, height=48)
+    large = media.video_file(tmp_path / "large.h264", width=128, height=96)
+    joined = tmp_path / "in.h264"
+    joined.write_bytes(small.read_bytes() + large.read_bytes())
+    done = run("in.h264", "out.mkv", "--strength", "0", "--lossless", folder=tmp_path)
+    assert done.returncode == 0
+    assert f"{media.FRAMES} frames scaled to the first one's size" in done.stderr
+    before, after = read_film(small), read_film(tmp_path / "out.mkv")
+    assert after.tags["size"] == (64, 48)
+    assert len(after.times) == 2 * media.FRAMES
+    first, second = after.planes[: media.FRAMES], after.planes[media.FRAMES :]
+    for planes, wanted in zip(first, before.planes, strict=True):
+        assert_planes(planes, wanted)
+    for (luma, *_), (wanted, *_) in zip(second, read_film(large).planes, strict=True):
+        averaged = wanted.reshape(48, 2, 64, 2).mean(axis=(1, 3))
+        assert np.abs(luma - averaged).mean() < 5  # bicubic beside averages
+
+
+@pytest.mark.parametrize(
+    ("stamps", "repaired", "count"),
+    [
+        ({80: 120}, [0, 40, 120, 121, 160, 200], 1),  # the same twice
+        ({120: 40}, [0, 40, 80, 81, 160, 200], 1),  # going back
+        ({80: 160}, [0, 40, 160, 161, 162, 200], 2),  # ahead of those that follow
+    ],
+)
+def test_times_that_do_not_rise_are_repaired_and_told(
+    stamps: dict[int, int], repaired: list[int], count: int, tmp_path: Path
+) -> None:
+    path = media.video_file(tmp_path / "in.mkv", "ffv1", frames=6)
+    data = path.read_bytes()
+    for old, new in stamps.items():
+        track_and_time = b"\x81%b" % old.to_bytes(2, "big")  # of a block (RFC 9559, 10.1)
+        head = re.search(re.escape(track_and_time) + b"[\x00\x80]", data, re.DOTALL)
+        assert head is not None
+        at = head.start() + 1
+        data = data[:at] + new.to_bytes(2, "big") + data[at + 2 :]
+    path.write_bytes(data)
+    done = run("in.mkv", "out.mkv", "--strength", "0", folder=tmp_path)
+    assert done.returncode == 0
+    told = "1 timestamp repaired" if count == 1 else f"{count} timestamps repaired"
+    assert told in done.stderr
+    assert read_film(tmp_path / "out.mkv").times == [Fraction(t, 1000) for t in repaired]
 
 
 def flash_and_beep(path: Path, at: int = 10, origin: int = 0, **options: Any) -> Path:
