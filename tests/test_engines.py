@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vfilter import engines
 from vfilter.bitstream import Hints
 from vfilter.engines import ENGINES, choose, choose_device, choose_precision, fastest, make
-from vfilter.errors import DeviceError
+from vfilter.errors import DeviceError, ModelError
 from vfilter.luma import luma_plane
 from vfilter.networks import NETWORKS, Network
 from vfilter.restorer import Restorer
@@ -335,8 +335,34 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     with pytest.raises(DeviceError, match="device cuda has no bf16: use fp16 or fp32"):
         choose_precision("bf16", "cuda")
-    with pytest.raises(ValueError, match="precision must be auto, fp32, bf16, fp16, got 'int8'"):
-        choose_precision("int8", "cpu")
+    with pytest.raises(ValueError, match=r"precision must be auto, .*, fp16, int8, got 'int4'"):
+        choose_precision("int4", "cpu")
+    assert choose_precision("int8", "cpu") == "int8"
+    with pytest.raises(DeviceError, match="precision int8 is for the processor: use fp16 on cuda"):
+        choose_precision("int8", "cuda")
+    assert choose("auto", "cpu", "int8") == (("openvino",), "cpu", "int8")
+    with pytest.raises(DeviceError, match=r"int8 needs OpenVINO: pip install vdeblock\[openvino\]"):
+        choose("torch", "cpu", "int8")
+
+
+@pytest.mark.parametrize("name", ["l4-jpeg", "l8-jpeg", "l8-h264"])
+def test_int8_is_close(name: str, picture: NDArray[np.uint8]) -> None:
+    with (
+        Restorer(name, device="cpu", precision="fp32") as exact,
+        Restorer(name, device="cpu", precision="int8") as coarse,
+    ):
+        assert coarse.engine.description == "OpenVINO on cpu, int8"
+        wanted, found = (r.luma(picture).astype(int) for r in (exact, coarse))
+    assert np.abs(wanted - picture).mean() > 0.5
+    assert 0 < np.abs(found - wanted).mean() < 0.25
+
+
+def test_int8_needs_calibration() -> None:
+    with (
+        Restorer("arcnn-q20", device="cpu", precision="int8") as restore,
+        pytest.raises(ModelError, match="arcnn-q20 was not calibrated for int8: take another"),
+    ):
+        restore.luma(np.zeros((40, 40), np.uint8))
 
 
 def test_engines_agree_on_what_the_processor_has() -> None:

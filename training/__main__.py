@@ -16,9 +16,10 @@ from typing import Annotated, cast
 import typer
 
 from training.bench import PARTS, bench, draw, print_table
+from training.calibrate import calibrate, losses, shown
 from training.data import Luma, halved, load_folder, read_luma, subset, training_images
 from training.experiments import COMMANDS
-from training.export import CODECS, Results, datasets, export, measure, measure_clips
+from training.export import CODECS, Results, datasets, export, measure, measure_clips, write_metrics
 from training.loop import train
 from training.memory import keep_freed_memory
 from training.processes import processes
@@ -179,7 +180,36 @@ def export_command(
         unseen = [plane[:240, :240] for plane in load_folder(data / "BSDS500/val")[::5]]
         return fit_range(model, load(ALIASES[alias]), unseen)
 
-    export(name, checkpoints / f"{name}.pt", models, results, strength, fits)
+    def maxima(model: Model) -> list[float]:
+        return calibrate(model, shown(data)) if model.network.name in ALIASES else []
+
+    fitted = {"strength": strength, "fits": fits, "maxima": maxima}
+    export(name, checkpoints / f"{name}.pt", models, results, fitted)
+
+
+@app.command("calibrate")
+def calibrate_command(
+    data: Data,
+    names: Annotated[list[str], typer.Argument(help="Models to calibrate.")],
+    models: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("models"),
+) -> None:
+    """Measure the highest activations of models, which int8 needs; export does it too."""
+    planes = shown(data)
+    for name in names:
+        model = load(models / name)
+        write_metrics(models / name, model.metrics | {"maxima": calibrate(model, planes)})
+
+
+@app.command("int8")
+def int8_command(
+    data: Data,
+    names: Annotated[list[str] | None, typer.Argument(help="Models, if not those for all.")] = None,
+) -> None:
+    """Measure what int8 loses in PSNR on LIVE1, beside the processor's default precision."""
+    planes = load_folder(data / "LIVE1")
+    for name in names or list(ALIASES.values()):
+        for row in losses(load(name), planes):
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 
 @app.command("reencode")

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.numpy import save
@@ -19,7 +20,6 @@ from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
 from training.recipes import FINEST, Recipe
 from training.sources import SOURCES, gains, read_frames
-from training.strength import Curve
 from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
@@ -202,13 +202,13 @@ def export(
     checkpoint: Path,
     models: Path,
     results: Callable[[Model], Results],
-    strength: Callable[[Model], dict[str, Curve]] = lambda _: {},
-    fits: Callable[[Model], list[int]] = lambda _: [],
+    fits: Mapping[str, Callable[[Model], Any]] = MappingProxyType({}),
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
     results: measures the averaged weights (`measure`, `measure_clips`).
-    strength: fits the curves of the strength by codec (`training.strength`).
+    fits: what is fitted before that, by its name in the metrics (`training.strength`), each to a
+        model with what comes before it.
     Raises ValueError if the checkpoint is damaged or of another objective.
     """
     state = read_checkpoint(checkpoint)
@@ -218,21 +218,20 @@ def export(
     folder = models / name
     write_weights(state, folder)
     (folder / METRICS).unlink(missing_ok=True)
-    metrics: dict[str, Any] = {
-        "training": {key: state[key] for key in ("recipe", "step", "seconds")},
-        "strength": strength(load(folder)),
-    }
-    _write_metrics(folder, metrics)
-    if found := fits(load(folder)):
-        metrics["fits"] = found
-    _write_metrics(folder, metrics | {"results": results(load(folder))})
+    training = {key: state[key] for key in ("recipe", "step", "seconds")}
+    write_metrics(folder, {"training": training})
+    for key, fit in {**fits, "results": results}.items():
+        model = load(folder)
+        if found := fit(model):
+            write_metrics(folder, model.metrics | {key: found})
     model = load(folder)
     (folder / "README.md").write_text(card(model), encoding="utf-8")
     refresh_tables(models)
     return model
 
 
-def _write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Write what was measured of a model into its folder."""
     (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import version
@@ -29,7 +29,7 @@ from vfilter.errors import DeviceError
 from vfilter.networks import Network
 
 ENGINES = ("openvino", "torch")
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 TRIAL_PIXELS = 8 * 128**2
 TRIAL_ROUNDS = 3
@@ -84,6 +84,10 @@ def choose(engine: str, device: str, precision: str) -> tuple[tuple[str, ...], s
     if device != "cpu" and engine == "openvino":
         raise DeviceError(f"engine openvino has no device {device}: use cpu, or engine torch")
     precision = choose_precision(precision, device)
+    if precision == "int8" and (engine == "torch" or not installed("openvino")):
+        raise DeviceError("precision int8 needs OpenVINO: pip install vdeblock[openvino]")
+    if precision == "int8":
+        return ("openvino",), device, precision
     if device != "cpu":
         return ("torch",), device, precision
     engines = (engine,) if engine != "auto" else tuple(filter(installed, ENGINES))
@@ -132,9 +136,10 @@ def has_cuda_driver() -> bool:
 
 
 def choose_precision(precision: str, device: str) -> str:
-    """The precision of a name: "auto", "fp32", "bf16" or "fp16".
+    """The precision of a name: "auto", "fp32", "bf16", "fp16" or "int8".
 
     "auto" is fp16 on CUDA; on the processor bf16 if it computes in that natively, else fp32.
+    "int8" is for the processor alone, and asked for alone: it changes the result.
     Raises DeviceError if `device` doesn't have it, ValueError if the name is another.
     """
     if precision == "auto":
@@ -143,6 +148,8 @@ def choose_precision(precision: str, device: str) -> str:
         raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, got {precision!r}")
     if precision == "fp16" and device == "cpu":
         raise DeviceError("precision fp16 needs CUDA: use fp32 or bf16 on the processor")
+    if precision == "int8" and device != "cpu":
+        raise DeviceError(f"precision int8 is for the processor: use fp16 on {device}")
     if precision == "bf16" and device != "cpu":
         import torch
 
@@ -163,21 +170,37 @@ def native_precision() -> str:
 
 
 def make(
-    network: Network, weights: Weights, *, engines: tuple[str, ...], device: str, precision: str
+    network: Network,
+    weights: Weights,
+    maxima: Sequence[float] | None = None,
+    *,
+    engines: tuple[str, ...],
+    device: str,
+    precision: str,
 ) -> Engine:
-    """The fastest of `engines` with a network; see `choose`."""
+    """The fastest of `engines` with a network; see `choose`.
+
+    maxima: the highest activation of each layer but the last, which int8 needs.
+    """
     name = engines[0] if len(engines) == 1 else fastest(network, engines, precision)
-    return _make(name, network, weights, device, precision)
+    return _make(name, network, weights, device, precision, maxima)
 
 
-def _make(name: str, network: Network, weights: Weights, device: str, precision: str) -> Engine:
+def _make(
+    name: str,
+    network: Network,
+    weights: Weights,
+    device: str,
+    precision: str,
+    maxima: Sequence[float] | None = None,
+) -> Engine:
     if name == "torch":
         from vfilter.torch_engine import TorchEngine
 
         return TorchEngine(network, weights, device=device, precision=precision)
     from vfilter.openvino_engine import OpenVinoEngine
 
-    return OpenVinoEngine(network, weights, precision=precision)
+    return OpenVinoEngine(network, weights, precision=precision, maxima=maxima)
 
 
 @cache

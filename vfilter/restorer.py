@@ -51,7 +51,8 @@ class Restorer:
     ) -> None:
         """model: a name, a path (`vfilter.weights.load`) or a loaded model.
 
-        device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16" or "fp16".
+        device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16",
+            "fp16" or "int8".
         engine: "auto" (PyTorch on CUDA, on the processor what is fastest there), "openvino" or
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
@@ -74,6 +75,7 @@ class Restorer:
         self._asked = model
         self._models: dict[tuple[str, int | None], Model] = {("jpeg", None): self.model}
         engines, device, precision = choose(engine, device, precision)
+        self._precision = precision
         self._make = partial(make, engines=engines, device=device, precision=precision)
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
@@ -121,7 +123,8 @@ class Restorer:
         if self._engines is None:
             raise ValueError("the restorer is closed: make a new one")
         if model.name not in self._engines:
-            self._engines[model.name] = self._make(model.network, model.weights)
+            maxima = model.maxima_for(self._precision)
+            self._engines[model.name] = self._make(model.network, model.weights, maxima)
         return self._engines[model.name]
 
     def __call__(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> av.VideoFrame:

@@ -108,6 +108,28 @@ class Model:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
+    def maxima_for(self, precision: str) -> list[float] | None:
+        """The highest activation of each layer but the last, measured at its export, for int8.
+
+        None for other precisions. Raises ModelError for int8 if they were not measured, or if the
+        metrics are damaged.
+        """
+        if precision != "int8":
+            return None
+        if "maxima" not in self.metrics:
+            raise ModelError(
+                f"{self.name} was not calibrated for int8: take another precision, or run "
+                "python -m training calibrate"
+            )
+        maxima = self.metrics["maxima"]
+        try:
+            found = [float(maximum) for maximum in maxima]
+            if len(found) != len(self.network.layers) - 1 or not min(found) > 0:
+                raise ValueError(f"maxima {maxima}")
+        except (TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+        return found
+
     def strength(self, hints: Hints) -> float | NDArray[np.float32]:
         """The factor of the residual that serves a source best, by what its stream tells.
 
