@@ -8,10 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
+from vfilter.frames import held_side_data
 from vfilter.luma import luma_depth
 
 # ITU-T T.81, table K.1 (luminance), in raster order
@@ -102,8 +104,7 @@ def add_quantizers(frame: VideoFrame, last: VideoFrame | None) -> None:
     hints = hints_of(frame)
     if hints.codec not in QP_CODECS:
         return
-    side_data: Any = frame.side_data
-    told = side_data.get("VIDEO_ENC_PARAMS")
+    told = held_side_data(frame, Type.VIDEO_ENC_PARAMS)
     if told is not None and hints.codec == "vp9":
         frame.opaque = replace(hints, qp=np.array([[told.qp]], dtype=np.float32))
     elif told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
