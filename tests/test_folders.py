@@ -16,7 +16,7 @@ from comparison import read_film
 from typer.testing import CliRunner, Result
 
 from vfilter.cli import app
-from vfilter.errors import ArgumentError, InputError
+from vfilter.errors import ArgumentError
 from vfilter.folders import pairs_of
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
@@ -166,7 +166,8 @@ def test_a_fault_in_one_file_does_not_stop_the_others(
     [
         (["--model", "l9"], 4, "unknown model 'l9'"),
         (["--device", "cuda:99"], 6, "device cuda:99 is not available"),
-        (["--segment", "0"], 2, "segment must be more than 0 seconds"),
+        (["--segment", "0"], 2, "segment must be 0.1 to 1,000,000 seconds"),
+        (["--segment", "inf"], 2, "segment must be 0.1 to 1,000,000 seconds"),
     ],
 )
 def test_what_concerns_every_file_is_told_once(
@@ -187,7 +188,9 @@ def test_what_concerns_every_file_is_told_once(
         (["clips", "clips/notes.txt"], 5, "clips/notes.txt: is a file; name a folder for the"),
         (["clips/2004", "clips/notes.txt/out"], 5, "clips/notes.txt/out/party: can't be made"),
         (["clips/phone.mp4", "clips/broken.avi", "out"], 2, "several inputs need --output-dir"),
-        (["clips/phone.mp4", "nowhere.avi", "--output-dir", "out"], 3, "nowhere.avi: no such file"),
+        (["nowhere.avi", "--output-dir", "out"], 3, "nowhere.avi: no such file"),
+        (["clips/2004", "clips"], 2, "clips: holds the input clips/2004; name another folder"),
+        (["", "out"], 2, "a name is empty"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(
@@ -245,5 +248,28 @@ def test_two_of_one_name_both_come_out(tmp_path: Path) -> None:
     (tmp_path / "sub" / "b.avi").touch()
     with pytest.raises(ArgumentError, match=r"b\.avi: 2 inputs would become this file; rename one"):
         pairs_of([tmp_path / "b.avi", tmp_path / "sub" / "b.avi"], tmp_path / "out", None)
-    with pytest.raises(InputError, match="no such file"):
-        pairs_of([tmp_path / "c.avi"], tmp_path / "out", None)
+
+
+def test_one_that_is_missing_does_not_stop_the_others(clips: Path, tmp_path: Path) -> None:
+    """Nor does a loop of links in a folder."""
+    (clips / "2004" / "loop.mkv").symlink_to("loop.mkv")
+    result = run("nowhere.avi", "clips/phone.mp4", "clips/2004", "--output-dir", "out")
+    assert result.exit_code == 3
+    assert "vdeblock: 3 files restored, 0 finished already, 1 failed" in result.stderr
+    assert result.stderr.splitlines()[-1] == "vdeblock: failed: nowhere.avi: no such file"
+    assert {"phone.mp4", "MVI_1.AVI"} < tree(tmp_path / "out")
+    (tmp_path / "out.mkv").symlink_to("out.mkv")
+    looped = run("clips/phone.mp4", "out.mkv", "--overwrite")
+    assert (looped.exit_code, len(looped.stderr.splitlines())) == (5, 1)
+    assert "is a link in a loop" in looped.stderr
+
+
+def test_a_finished_one_that_was_cut_off_is_not_taken_for_finished(
+    clips: Path, tmp_path: Path
+) -> None:
+    assert run("clips/phone.mp4", "out.mp4").exit_code == 0
+    with (tmp_path / "out.mp4").open("r+b") as file:
+        file.truncate(1000)
+    result = run("clips/phone.mp4", "out.mp4", "--resume")
+    assert result.exit_code == 5
+    assert "exists already" in result.stderr

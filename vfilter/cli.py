@@ -33,6 +33,7 @@ from vfilter.console import (
     summary_as_json,
 )
 from vfilter.errors import ArgumentError, DeviceError, ModelError, VdeblockError
+from vfilter.memory import return_large_blocks
 from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
 RESTORE = "restore"
@@ -313,9 +314,10 @@ def restore_command(
         "overwrite": overwrite,
     }
     kind = ProgressKind.none if quiet else progress
+    return_large_blocks()
     with _errors(debug=debug):
         if preview is not None:
-            _preview(_only(paths), preview, arguments, overwrite=overwrite)
+            _preview(_only(paths), preview, arguments, max_pixels, overwrite=overwrite)
             return
         folder = _folder(paths, output_dir)
         if folder is None:
@@ -330,14 +332,14 @@ def restore_command(
             from vfilter.pipeline import check_target
 
             check_target(*pairs[0], overwrite=overwrite)
-            _dry_run(*pairs[0], arguments, allow_loss=allow_loss)
+            _dry_run(*pairs[0], arguments, max_pixels, allow_loss=allow_loss)
             return
         if dry_run:
             failed: list[tuple[str, int]] = []
             for number, pair in enumerate(pairs, 1):
                 print(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}")
                 with _passing_over(failed, debug=debug):
-                    _dry_run(*pair, arguments, allow_loss=allow_loss)
+                    _dry_run(*pair, arguments, max_pixels, allow_loss=allow_loss)
             _end_with(failed)
             return
         with heeding_signals(piped=pairs[0][1] == "-") as interruption:
@@ -358,6 +360,8 @@ def _only(paths: list[str]) -> str:
 
 def _folder(paths: list[str], output_dir: Path | None) -> Path | None:
     """The folder that the outputs go to, None if it is one file into one file."""
+    if "" in paths:
+        raise typer.BadParameter("a name is empty")
     if output_dir is not None:
         return output_dir
     if len(paths) == 1:
@@ -433,7 +437,11 @@ def _ask(output: Path) -> None:
 
     if not (sys.stdin.isatty() and sys.stderr.isatty() and is_unfinished(output)):
         return
-    if not typer.confirm(f"{output}: go on with the unfinished run?", default=True, err=True):
+    try:
+        goes_on = typer.confirm(f"{output}: go on with the unfinished run?", default=True, err=True)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    if not goes_on:
         discard(output)
 
 
@@ -661,16 +669,20 @@ SPAN = ("start", "duration", "frames", "hints")
 """The arguments that a Restorer takes, and a Source."""
 
 
-def _preview(input: str, picture: Path, arguments: Mapping[str, Any], *, overwrite: bool) -> None:
+def _preview(
+    input: str, picture: Path, arguments: Mapping[str, Any], max_pixels: int, *, overwrite: bool
+) -> None:
     from vfilter.preview import write_preview
     from vfilter.restorer import Restorer
 
-    start, hints = arguments["start"], arguments["hints"]
+    reading = {key: arguments[key] for key in ("start", "hints")} | {"max_pixels": max_pixels}
     with Restorer(**{key: arguments[key] for key in RESTORING}) as restore:
-        write_preview(input, picture, restore, start=start, hints=hints, overwrite=overwrite)
+        write_preview(input, picture, restore, **reading, overwrite=overwrite)
 
 
-def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_loss: bool) -> None:
+def _dry_run(
+    input: str, output: str, arguments: Mapping[str, Any], max_pixels: int, *, allow_loss: bool
+) -> None:
     from vfilter.pipeline import mean_strength, plan_video, trial, with_means
     from vfilter.probe import compression
     from vfilter.restorer import Restorer
@@ -680,7 +692,10 @@ def _dry_run(input: str, output: str, arguments: Mapping[str, Any], *, allow_los
     span = {key: arguments[key] for key in SPAN}
     encoding = {k: v for k, v in arguments.items() if k not in restoring and k not in span}
     # each run of the trial sees the same frame
-    with Restorer(**restoring, reuse=False) as restore, Source(input, **span) as source:
+    with (
+        Restorer(**restoring, reuse=False) as restore,
+        Source(input, **span, max_pixels=max_pixels) as source,
+    ):
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         print_plan(plan, to=sys.stdout)
         seconds = trial(restore, source.first)

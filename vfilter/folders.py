@@ -35,9 +35,10 @@ def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[t
 
     The videos of a folder keep their places in its tree, and all keep their names; `ending`, or
     `ANY` where the container is not one that is usually written, replaces theirs, and is added to
-    it where two would get the same name.
-    Raises InputError if an input isn't there or a folder holds no video, ArgumentError if two
-    inputs would become one file all the same, OutputError if `folder` is a file.
+    it where two would get the same name. An input that isn't there comes as it is: restoring it
+    tells so, and the others are done.
+    Raises InputError if a folder holds no video, ArgumentError if two inputs would become one file
+    all the same or `folder` holds an input, OutputError if `folder` is a file.
     """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; name a folder for the outputs")
@@ -78,13 +79,13 @@ def folder_of(output: Path) -> Iterator[None]:
 def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
     """The videos that `given` stands for, each with its place in the output's tree."""
     try:
-        if not given.exists():
-            raise InputError(f"{given}: no such file")
         if not given.is_dir():
             yield given, Path(given.name)
             return
+        if folder.resolve() in given.resolve().parents:
+            raise ArgumentError(f"{folder}: holds the input {given}; name another folder")
         found = [path for path in sorted(given.rglob("*")) if _is_video(path, given, folder)]
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise unreadable(given, error) from error
     if not found:
         raise InputError(f"{given}: holds no file whose name ends like a video's")
@@ -96,8 +97,11 @@ def _is_video(path: Path, given: Path, folder: Path) -> bool:
     """Whether a file of the folder `given` is a video of it, and no output of ours."""
     parts = path.relative_to(given).parts
     hidden = any(part.startswith(".") or part.endswith(STATE) for part in parts)
-    ours = folder.resolve() != given.resolve() and path.resolve().is_relative_to(folder.resolve())
-    return path.suffix.lower() in VIDEOS and not hidden and not ours and path.is_file()
+    if hidden or path.suffix.lower() not in VIDEOS or not path.is_file():  # a loop of links is none
+        return False
+    return folder.resolve() == given.resolve() or not path.resolve().is_relative_to(
+        folder.resolve()
+    )
 
 
 def _ending(place: Path, ending: str | None) -> str:

@@ -65,7 +65,7 @@ def mark(output: Path, input: Path, arguments: Mapping[str, Any]) -> None:
         os.utime(output, ns=(told.st_atime_ns, told.st_mtime_ns))
     if hasattr(os, "setxattr"):
         with suppress(OSError):
-            os.setxattr(output, MARK, _digest(input, arguments))
+            os.setxattr(output, MARK, _digest(input, arguments, output.stat().st_size))
 
 
 def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool:
@@ -79,7 +79,7 @@ def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool
         if not (stat.S_ISREG(told.st_mode) and stat.S_ISREG(source.st_mode)):
             return False
         if hasattr(os, "getxattr"):
-            return os.getxattr(output, MARK) == _digest(input, arguments)
+            return os.getxattr(output, MARK) == _digest(input, arguments, told.st_size)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             return False  # it isn't there, or not marked
@@ -87,9 +87,10 @@ def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool
     return alike and told.st_size != source.st_size
 
 
-def _digest(input: Path, arguments: Mapping[str, Any]) -> bytes:
-    """What a finished output is known by, as hexadecimal digits."""
-    job = {key: _plain(value) for key, value in arguments.items()} | {"input": identity(input)}
+def _digest(input: Path, arguments: Mapping[str, Any], size: int) -> bytes:
+    """What a finished output of `size` bytes is known by, as hexadecimal digits."""
+    job = {key: _plain(value) for key, value in arguments.items()}
+    job |= {"input": identity(input), "size": size}
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest().encode()
 
 

@@ -96,9 +96,9 @@ def check_readable(path: Path, begin: int) -> None:
         raise unreadable(path, error) from error
 
 
-def unreadable(name: str | Path, error: OSError) -> InputError:
-    """The error of a file or pipe that can't be read."""
-    reason = error.strerror or str(error)
+def unreadable(name: str | Path, error: OSError | RuntimeError) -> InputError:
+    """The error of a file or pipe that can't be read, or of a loop of links."""
+    reason = getattr(error, "strerror", None) or str(error)
     return InputError(f"{name}: reading failed ({reason}); check its disk or connection")
 
 

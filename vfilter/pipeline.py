@@ -64,6 +64,10 @@ class Progress:
         return max(0, self.total - self.frames) / self.fps
 
 
+SHORTEST, LONGEST = 0.1, 1_000_000
+"""Seconds of a segment."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a run does to each stream, known before anything is written.
@@ -221,8 +225,8 @@ def restore_video(
     Raises InputError, ModelError, OutputError and DeviceError (see `vfilter.errors`), and
     ValueError for an argument out of range.
     """
-    if not segment > 0:
-        raise ArgumentError(f"segment must be more than 0 seconds, got {segment}")
+    if not SHORTEST <= segment <= LONGEST:
+        raise ArgumentError(f"segment must be {SHORTEST} to {LONGEST:,} seconds, got {segment}")
     check_target(input, output, overwrite=overwrite)
     restoring: dict[str, Any] = {
         "model": model,
@@ -408,6 +412,10 @@ def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> N
     target = Path(output)
     if str(input) != STANDARD_STREAM and _are_one(Path(input), target):
         raise ArgumentError(f"{output}: input and output are the same file; name another output")
+    try:
+        target.resolve()
+    except RuntimeError as error:
+        raise OutputError(f"{output}: is a link in a loop; name another file") from error
     try:
         if target.is_dir():
             raise OutputError(f"{output}: is a folder; name a file")

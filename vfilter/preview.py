@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -11,7 +12,7 @@ from PIL import Image
 from vfilter.errors import InputError, OutputError
 from vfilter.pipeline import check_target
 from vfilter.restorer import Restorer
-from vfilter.source import Source, hints_of, open_input
+from vfilter.source import MAX_PIXELS, Source, hints_of, open_input
 
 TELLING = 1 / 3
 """Where in a film to look if nothing is said: its share of the length, past any black opening."""
@@ -27,18 +28,20 @@ def write_preview(
     *,
     start: float | None = None,
     hints: bool = True,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
 ) -> None:
     """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
 
     start: the frame's time in seconds; by default at a third of the length.
     hints: whether to heed what the stream tells of its compression.
+    max_pixels: most pixels of the frame, whose memory is bounded by that.
     Raises InputError and OutputError, and ValueError where both paths are one file.
     """
     check_target(path, picture, overwrite=overwrite)
     if Path(picture).suffix.lower() != ".png":
         raise OutputError(f"{picture}: the preview is a PNG; name a file ending in .png")
-    with _open_at(path, start, hints) as source:
+    with _open_at(path, start, hints=hints, max_pixels=max_pixels) as source:
         frame = source.first
         before, after = (_rgb(f) for f in (frame, restore(frame, hints=hints_of(frame))))
     gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
@@ -48,19 +51,19 @@ def write_preview(
         raise OutputError(f"{picture}: can't be written ({error.strerror or error})") from error
 
 
-def _open_at(path: str | Path, start: float | None, hints: bool) -> Source:
+def _open_at(path: str | Path, start: float | None, **options: Any) -> Source:
     """The frame at `start`; without one, at a third of the length or, if none is there, the first.
 
     A single picture has none there, nor a file that is shorter than its header says.
     """
     if start is not None:
-        return Source(path, start=start, frames=1, hints=hints)
+        return Source(path, start=start, frames=1, **options)
     with open_input(path) as container:
         telling = (container.duration or 0) / 1_000_000 * TELLING
     try:
-        return Source(path, start=telling, frames=1, hints=hints)
+        return Source(path, start=telling, frames=1, **options)
     except InputError:
-        return Source(path, frames=1, hints=hints)
+        return Source(path, frames=1, **options)
 
 
 def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
