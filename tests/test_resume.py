@@ -470,7 +470,7 @@ def test_a_signal_leaves_what_can_be_gone_on_with(name: str, take: Path, tmp_pat
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     """In the midst of a frame that takes long; and no process is left."""
-    path = media.video_file(tmp_path / "in.mkv", frames=4, width=2560, height=1920)
+    path = media.video_file(tmp_path / "in.mkv", frames=3, width=1920, height=1440)
     command = [*COMMAND, "in.mkv", "out.mkv", "--model", "l8", "--no-hints", "--progress", "json"]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True

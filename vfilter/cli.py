@@ -407,9 +407,9 @@ def _restore(
     with showing(kind) as show:
 
         def step(progress: Progress) -> None:
+            interruption.waits = waits
             if show is not None:
                 show(progress)
-            interruption.waits = waits
             interruption.check()
 
         try:
