@@ -557,6 +557,25 @@ def test_times_out_of_order_are_those_of_decoding_or_close_after_each_other(
     assert (times, source.repaired) == (repaired, 2 if decoding_times else 1)
 
 
+def test_frames_are_shown_for_a_millisecond_at_least(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In mp4 a last frame of a tick of 1/90000 s would not be shown."""
+    path = media.broadcast(tmp_path / "in.ts")
+    decode = Source._decode
+
+    def short(self: Source, packet: Any) -> list[av.VideoFrame]:
+        frames = decode(self, packet)
+        for frame in frames:
+            frame.duration = 1
+        return frames
+
+    monkeypatch.setattr(Source, "_decode", short)
+    with Source(path) as source:
+        lengths = [f.duration * source.time_base for f in source if isinstance(f, av.VideoFrame)]
+    assert lengths == [Fraction(1, 1000)] * media.FRAMES
+
+
 def test_recordings_that_were_joined_go_on(tmp_path: Path) -> None:
     """Their times begin anew; 0.48 s of film each, and sound."""
     path, output = media.broadcast(tmp_path / "in.ts"), tmp_path / "out.mkv"

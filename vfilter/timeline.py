@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
@@ -20,6 +21,10 @@ JOINABLE = ("mpeg", "mpegts")
 BACKWARDS = Fraction(1, 10)
 """Seconds that packets of a stream go back at least where times begin anew (as FFmpeg's command
 line has it)."""
+
+SHORTEST = Fraction(1, 1000)
+"""Seconds that a frame is shown at least, where damaged files tell less: mp4 counts the length of a
+film in these, and players leave out a last frame that is shorter."""
 
 
 class Timeline:
@@ -66,8 +71,8 @@ class Timeline:
         """
         frame.time_base = self.time_base
         step = max(1, round(1 / (self.rate * self.time_base)))
-        if not frame.duration:
-            frame.duration = step
+        shortest = min(step, math.ceil(SHORTEST / self.time_base))
+        frame.duration = max(frame.duration, shortest) if frame.duration else step
         times = self._times(frame)
         upcoming = [] if following is None else self._times(following)
         in_order = not times or not upcoming or times[0] < upcoming[0]
