@@ -60,10 +60,10 @@ def peak_memory() -> float:
 
 def main() -> None:
     """Restore and tell."""
-    from vfilter.memory import return_large_blocks
+    from vfilter.memory import steady
     from vfilter.pipeline import restore_video
 
-    return_large_blocks()
+    steady()
     model, clip, output = sys.argv[1:]
     restore_video(clip, output, model=model, device="cpu")
     print(round(peak_memory(), 1))

@@ -33,7 +33,7 @@ from vfilter.console import (
     summary_as_json,
 )
 from vfilter.errors import ArgumentError, DeviceError, ModelError, VdeblockError
-from vfilter.memory import return_large_blocks
+from vfilter.memory import steady
 from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
 RESTORE = "restore"
@@ -314,7 +314,7 @@ def restore_command(
         "overwrite": overwrite,
     }
     kind = ProgressKind.none if quiet else progress
-    return_large_blocks()
+    steady()
     with _errors(debug=debug):
         if preview is not None:
             _preview(_only(paths), preview, arguments, max_pixels, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""How the C library keeps what is freed: parameters of glibc's allocator."""
+"""How the C library gives and keeps memory: parameters of glibc's allocator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+M_PERTURB = -6
 """Numbers of parameters (mallopt(3))."""
 
 LARGE = 4 * 2**20
@@ -20,10 +21,12 @@ def mallopt(parameter: int, value: int) -> None:
         setter(parameter, value)
 
 
-def return_large_blocks() -> None:
-    """Have blocks of `LARGE` and more go back to the system as soon as they are freed.
+def steady() -> None:
+    """Have memory come as zeros, and blocks of `LARGE` and more go back as soon as they are freed.
 
-    Else encoders that come and go leave holes: at 1920x1080 1,000 frames took 852 MB where 100 took
-    773; so it is 715 and 704.
+    x264 reads memory that it never wrote: opened a second time in a process, it made other bytes of
+    the same small frames in each run. And encoders that come and go leave holes: at 1920x1080 1,000
+    frames took 852 MB where 100 took 773; so it is 715 and 704. Neither costs time (measured).
     """
+    mallopt(M_PERTURB, 0xFF)  # new memory is filled with the complement
     mallopt(M_MMAP_THRESHOLD, LARGE)
