@@ -365,6 +365,20 @@ def test_damage_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
     assert_times(times, kept, unit=Fraction(1, 1000))
 
 
+def test_a_matroska_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    """FFmpeg's demuxer says nothing of it."""
+    whole = media.long_take(tmp_path / "in.mkv").read_bytes()
+    (tmp_path / "in.mkv").write_bytes(whole[: len(whole) // 2])
+    done = run("in.mkv", "out.mkv", "--strength", "0", folder=tmp_path)
+    assert done.returncode == 0
+    assert "1 damaged packet or frame" in done.stderr.splitlines()[-1]
+    strict = run("in.mkv", "no.mkv", "--strength", "0", "--strict", "--quiet", folder=tmp_path)
+    assert strict.returncode == 3
+    assert "of the 4.0 s in its header" in strict.stderr
+    (tmp_path / "in.mkv").write_bytes(whole)
+    assert restore_video(tmp_path / "in.mkv", tmp_path / "out2.mkv", strength=0).damaged == 0
+
+
 def test_strict_stops_at_the_first_damage(tmp_path: Path) -> None:
     holed(media.camera(tmp_path / "in.avi"))
     done = run("in.avi", "out.mkv", "--strength", "0", "--strict", "--quiet", folder=tmp_path)

@@ -56,6 +56,10 @@ __all__ = [
     "side_data",
 ]
 
+CUT_SHORT = Fraction(98, 100)
+"""Share of the length in Matroska's header that a file must have, but for a second; its demuxer
+tells nothing of a file that was cut off. Others do, or have no length in their header."""
+
 INDEXED = ("mov,mp4", "matroska", "avi")
 """Demuxers that seek by an index, and so land exactly on a key frame."""
 
@@ -262,10 +266,13 @@ class Source:
         Raises InputError where reading failed and not the file: FFmpeg tells many a failing disk
         as the end of the file.
         """
+        end = Fraction(0)
         try:
             for packet in self.container.demux():
                 self._reached = max(self._reached, (packet.pos or 0) + packet.size)
                 self._times.join(packet)
+                if packet.pts is not None:
+                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 yield packet
         except av.FFmpegError as error:
             self._count_damage(1, str(error))
@@ -275,6 +282,11 @@ class Source:
             self.pipe.check()
         else:
             check_readable(Path(self.name), self._reached)
+        told = Fraction(self.container.duration or 0, av.time_base)
+        if "matroska" in self.container.format.name and end < CUT_SHORT * told - 1:
+            self._count_damage(
+                1, f"it ends after {float(end):.1f} of the {float(told):.1f} s in its header"
+            )
 
     def _check_encryption(self, packet: Packet[Any]) -> None:
         if packet.has_sidedata("encryption_info"):
