@@ -204,7 +204,9 @@ class Source:
         # Python's lock, while Python waits for them
         handing = self._codec == "mjpeg"
         self._decoder.copy_opaque = handing
-        self._decoder.thread_type = "SLICE" if racing or handing else "AUTO"
+        self._decoder.thread_type = "AUTO"
+        if racing or handing:  # nor threads for slices: they don't tell what was concealed
+            self._decoder.thread_count = 1
         exported = {"export_side_data": "venc_params"} if self._codec in QP_CODECS else {}
         self._decoder.options = {"max_pixels": str(max_pixels)} | exported
 
