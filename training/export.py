@@ -90,15 +90,6 @@ them saw drawings.
 The first 5,000 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
 their quantiser scale to the -1 and saw no drawings.
 """,
-    "l4-h264": """
-The first 3,500 steps, a run of their own whose rate fell to zero at its end, took crf 16 to 42, and
-weighted the crops by 2^(crf/6) to the -1; the next 8,500 took crf 20 to 42, as a run of their own.
-None of them saw drawings.
-""",
-    "l4-mpeg": """
-The first 3,500 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
-their quantiser scale to the -1; these and the next 3,900 saw no drawings.
-""",
 }
 """What a run did that its recipe doesn't say."""
 
@@ -399,14 +390,17 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
     else:
         damage = "MPEG-4 Part 2 and MPEG-2 compression"
         compression = f"half each, quantiser scale {low} to {high}, evenly in its logarithm"
+    drawn, kinds = "", " only: no drawings, screens or text"
+    if recipe.drawn:
+        drawn = f"; {recipe.drawn:.0%} drawings and text, which move by whole pixels"
+        kinds = ", and on drawings and text that were made for it"
     return {
         "damage": damage,
         "blind": _part(model) or BLIND,
         "alone": ", by FFmpeg's encoders",
         "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
-        f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips; "
-        f"{recipe.drawn:.0%} drawings and text, which move by whole pixels",
-        "kinds": "photos and camera video, and on drawings and text that were made for it",
+        f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips{drawn}",
+        "kinds": f"photos and camera video{kinds}",
         "compression": compression,
         "coarseness": "2^(crf/6)" if recipe.codec == "h264" else "quantiser scale",
         "protocol": textwrap.fill(CLIPS_PROTOCOL, 98),
