@@ -313,6 +313,11 @@ def test_the_bound_of_pixels(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="pixels"):
         restore_video(path, tmp_path / "more.mkv", strength=0, max_pixels=64 * 48 - 1)
     assert names(tmp_path) == {"in.mkv", "out.mkv"}
+    for arguments in (["new.mkv", "--dry-run"], ["--preview", "look.png"]):
+        done = run("in.mkv", *arguments, "--max-pixels", f"{64 * 48 - 1}", folder=tmp_path)
+        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+        assert "--max-pixels" in done.stderr
+    assert names(tmp_path) == {"in.mkv", "out.mkv"}
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1251", "shift-jis", "utf-16"])

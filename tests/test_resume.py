@@ -436,6 +436,24 @@ def test_a_terminal_is_asked(answer: str, take: Path, tmp_path: Path) -> None:
     assert names(tmp_path) == {"out.mkv"}
 
 
+def test_ctrl_c_at_the_question_leaves_what_can_be_gone_on_with(take: Path, tmp_path: Path) -> None:
+    cut_short(take, tmp_path / "out.mkv", strength=0)
+    left = kept(tmp_path / "out.mkv")
+    command = [*COMMAND, str(take), "out.mkv", "--strength", "0", "--segment", "0.4"]
+    parent, child = pty.openpty()
+    pipes: Any = {"stdin": child, "stdout": child, "stderr": child}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+        os.close(child)
+        read_until(parent, b"[Y/n]")
+        time.sleep(0.5)  # it waits for the answer by now
+        process.send_signal(signal.SIGINT)
+        told = read_until(parent, None)
+        assert process.wait(60) == 130
+    os.close(parent)
+    assert b"vdeblock: interrupted" in told and b"fault" not in told
+    assert kept(tmp_path / "out.mkv") == left
+
+
 def read_until(terminal: int, mark: bytes | None) -> bytes:
     """What comes from a terminal up to `mark`, or its end."""
     told = b""
@@ -470,7 +488,10 @@ def test_a_signal_leaves_what_can_be_gone_on_with(name: str, take: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="x264's memory is glibc's to fill")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="only glibc can be asked for zeroed memory, without which x264 differs between runs",
+)
 def test_segments_come_out_alike_in_each_run(tmp_path: Path) -> None:
     """x264 reads memory that it never wrote; frames of 192x128 once differed in each run."""
     media.long_take(tmp_path / "in.mkv", seconds=6, width=192, height=128)

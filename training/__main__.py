@@ -183,8 +183,8 @@ def export_command(
     def maxima(model: Model) -> list[float]:
         return calibrate(model, shown(data)) if model.network.name in ALIASES else []
 
-    fitted = {"strength": strength, "fits": fits, "maxima": maxima}
-    export(name, checkpoints / f"{name}.pt", models, results, fitted)
+    fitting = {"strength": strength, "fits": fits, "maxima": maxima}
+    export(name, checkpoints / f"{name}.pt", models, results, fitting)
 
 
 @app.command("calibrate")
@@ -234,7 +234,10 @@ def sources_command(
     codec: Annotated[list[str] | None, typer.Option(help="Codec, if not all; repeatable.")] = None,
     drawn: Annotated[bool, typer.Option("--drawn", help="On films of text and drawings.")] = False,
 ) -> None:
-    """Measure what the default gains on each kind of source, on half of the clips in DIR/clips."""
+    """Measure what the default gains on each kind of source, on half of the clips in DIR/clips.
+
+    With --drawn on films that are drawn, in place of the clips.
+    """
     chosen = checking_clips(data / "clips")[:clips]
     films = drawn_frames(frames) if drawn else [read_frames(clip, frames) for clip in chosen]
     for row in gains(films, model, codec or list(SOURCES)):

@@ -30,14 +30,19 @@ LOSSES = (10, 20, 40, 60, 90)
 
 
 def shown(data: Path) -> list[Luma]:
-    """Parts of every second training image under `data`, and drawings."""
+    """Corners of every second training image under `data`, and drawings.
+
+    (H, W) uint8 luma, sides at most `SIDE`.
+    """
     photos = [plane[:SIDE, :SIDE] for plane in load_folder(data / "BSDS500/train")[::2]]
     return photos + [drawing(SIDE, np.random.default_rng(i)) for i in range(DRAWN)]
 
 
 def calibrate(model: Model, planes: Sequence[Luma]) -> list[float]:
-    """The highest activation of each layer but the last over `planes`, compressed.
+    """The highest activation of each layer but the last over `planes`, compressed as JPEG.
 
+    planes: (H, W) uint8, sides above twice the network's radius. Activations are of luma as code /
+    255 - 0.5, after the bias.
     The very highest, so that nothing that was seen is cut off: taking the 0.9999 quantile gained
     0.005 dB on photographs, and cut what drawings reach.
     """
@@ -59,7 +64,10 @@ def calibrate(model: Model, planes: Sequence[Luma]) -> list[float]:
 
 
 def losses(model: Model, planes: Sequence[Luma]) -> Iterator[dict[str, Any]]:
-    """PSNR in dB that int8 loses over `planes` by JPEG quality, the tables told, and its gain."""
+    """PSNR in dB that int8 loses over `planes` by JPEG quality, the tables told, and its gain.
+
+    planes: (H, W) uint8, originals. The rows' numbers are text of three digits.
+    """
     own, last = model.quality
     with Restorer(model) as usual, Restorer(model, precision="int8") as coarse:
         for quality in LOSSES if own < last else (own,):

@@ -193,13 +193,13 @@ def export(
     checkpoint: Path,
     models: Path,
     results: Callable[[Model], Results],
-    fits: Mapping[str, Callable[[Model], Any]] = MappingProxyType({}),
+    fitting: Mapping[str, Callable[[Model], Any]] = MappingProxyType({}),
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
     results: measures the averaged weights (`measure`, `measure_clips`).
-    fits: what is fitted before that, by its name in the metrics (`training.strength`), each to a
-        model with what comes before it.
+    fitting: what is fitted before that, by its name in the metrics (`training.strength`,
+        `training.calibrate`), each to a model with what comes before it.
     Raises ValueError if the checkpoint is damaged or of another objective.
     """
     state = read_checkpoint(checkpoint)
@@ -211,7 +211,7 @@ def export(
     (folder / METRICS).unlink(missing_ok=True)
     training = {key: state[key] for key in ("recipe", "step", "seconds")}
     write_metrics(folder, {"training": training})
-    for key, fit in {**fits, "results": results}.items():
+    for key, fit in {**fitting, "results": results}.items():
         model = load(folder)
         if found := fit(model):
             write_metrics(folder, model.metrics | {key: found})

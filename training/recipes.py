@@ -155,66 +155,30 @@ RECIPES = {
         batch=4,
         rate=1e-3,
     ),
-    "l8-h264": Recipe(
-        network="l8",
-        codec="h264",
-        qualities=(18, 42),
-        drawn=0.15,
-        start="l8-jpeg",
-        steps=40000,
-        decay=0.5,
-    ),
-    "l8-h264-coarse": Recipe(
-        network="l8",
-        codec="h264",
-        qualities=(25, 41),
-        drawn=0.15,
-        start="l8-h264",
-        steps=30000,
-        decay=0.5,
-    ),
-    "l8-mpeg": Recipe(
-        network="l8",
-        codec="mpeg",
-        qualities=(2, 31),
-        drawn=0.15,
-        start="l8-jpeg",
-        steps=20000,
-        decay=0.5,
-    ),
-    "l8-mpeg-coarse": Recipe(
-        network="l8",
-        codec="mpeg",
-        qualities=(5, 31),
-        drawn=0.15,
-        start="l8-mpeg",
-        steps=30000,
-        decay=0.5,
-    ),
-    "l4-h264": Recipe(
-        network="l4",
-        codec="h264",
-        qualities=(18, 42),
-        drawn=0.15,
-        start="l4-jpeg",
-        steps=20000,
-        batch=4,
-        rate=1e-3,
-        decay=0.5,
-    ),
-    "l4-mpeg": Recipe(
-        network="l4",
-        codec="mpeg",
-        qualities=(2, 31),
-        drawn=0.15,
-        start="l4-jpeg",
-        steps=20000,
-        batch=4,
-        rate=1e-3,
-        decay=0.5,
-    ),
 }
-"""By name of the model; those for one JPEG quality follow."""
+"""By name of the model; those for video codecs and for one JPEG quality follow."""
+
+RECIPES |= {
+    name: Recipe(
+        network=name[:2],
+        codec=codec,
+        qualities=settings,
+        drawn=0.15,
+        start=start,
+        steps=steps,
+        decay=0.5,
+        batch=8 if name.startswith("l8") else 4,
+        rate=5e-4 if name.startswith("l8") else 1e-3,
+    )
+    for name, codec, settings, start, steps in (
+        ("l8-h264", "h264", (18, 42), "l8-jpeg", 40000),
+        ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 30000),
+        ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
+        ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),
+        ("l4-h264", "h264", (18, 42), "l4-jpeg", 20000),
+        ("l4-mpeg", "mpeg", (2, 31), "l4-jpeg", 20000),
+    )
+}
 
 RECIPES |= {
     f"l8-q{quality}": Recipe(

@@ -56,7 +56,10 @@ def read_frames(path: Path, frames: int) -> list[VideoFrame]:
 
 
 def drawn_frames(frames: int) -> list[list[VideoFrame]]:
-    """Films of drawings as those of the training, but none of them: theirs begin otherwise."""
+    """Films of drawings like those of the training, which have other seeds.
+
+    yuv420p without colour, `DRAWN_SIZE` pixels square.
+    """
     return [
         [gray_frame(plane) for plane in drawn_film(DRAWN_SIZE, frames, np.random.default_rng(seed))]
         for seed in range(DRAWN_SEED, DRAWN_SEED + DRAWN)

@@ -102,7 +102,7 @@ def drawn_clips() -> list[list[Luma]]:
 
 
 def drawn_stills(count: int) -> list[Luma]:
-    """Drawings for the fit."""
+    """Drawings for the fit, (`SIZE`, `SIZE`) uint8 luma."""
     return [drawing(SIZE, np.random.default_rng(i)) for i in range(count)]
 
 
@@ -182,8 +182,9 @@ def fit_quantizers(
 ) -> list[int]:
     """The mean quantizers of frames at which `model` serves better than `other`, both told them.
 
-    The lowest, from which on it does, and the highest there is; empty if it never does. By the
-    mean gain in PSNR over frames of `clips`.
+    codecs: keys of `ENCODERS`; clips: (H, W) uint8 luma of their frames, sides whole macroblocks.
+    Returns the lowest on the scale of `Hints.qp`, from which on it does, and the highest there is;
+    empty if it never does. By the mean gain in PSNR over frames of `clips`.
     """
     gains: dict[int, list[float]] = {}
     with (

@@ -101,4 +101,5 @@ def _basis() -> NDArray[np.float32]:
 
 @cache
 def _transposed() -> NDArray[np.float32]:
+    """`_basis` transposed in memory."""
     return np.ascontiguousarray(_basis().T)

@@ -116,7 +116,9 @@ class Restorer:
         source = trained_for(hints), hints.coarseness
         if source not in self._models:
             codec, coarseness = source
-            self._models[source] = load(self._asked, codec=codec, coarseness=coarseness)
+            model = load(self._asked, codec=codec, coarseness=coarseness)
+            alike = (known for known in self._models.values() if known.name == model.name)
+            self._models[source] = next(alike, model)  # its weights once, for all quantizers
         return self._models[source]
 
     def _engine(self, model: Model) -> Engine:

@@ -1,0 +1,71 @@
+"""What is fitted to a trained network: where it serves, and what int8 needs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.calibrate import calibrate, losses
+from training.data import jpeg
+from training.drawings import drawing, drawn_film
+from training.recipes import RECIPES
+from training.samples import Pictures, sample_batch
+from training.sources import drawn_frames, gains
+from training.strength import fit_quantizers
+from vfilter.luma import luma_plane
+from vfilter.weights import Model, load
+
+
+def idle(model: Model) -> Model:
+    """`model` with a last layer of zeros, which changes nothing."""
+    last = f"layers.{len(model.network.layers) - 1}."
+    weights = {k: v * (not k.startswith(last)) for k, v in model.weights.items()}
+    return replace(model, name="idle", weights=weights)
+
+
+def test_a_better_network_serves_from_the_lowest_quantizer_at_which_it_is_better() -> None:
+    model = load("l4-mpeg")
+    clips = [drawn_film(96, 8, np.random.default_rng(3))]
+    low, high = fit_quantizers(model, idle(model), ["mpeg4"], clips)
+    assert 0 < low < high == 62
+    assert fit_quantizers(idle(model), model, ["mpeg4"], clips) == []
+
+
+def test_calibration_is_the_highest_activation() -> None:
+    model = load("l4-jpeg")
+    plane = drawing(64, np.random.default_rng(1))
+    weight, bias = model.weights["layers.0.weight"], model.weights["layers.0.bias"]
+    highest = 0.0
+    for quality in (10, 40, 90):
+        codes = jpeg(plane, quality).astype(np.float32) / 255 - 0.5
+        windows = np.lib.stride_tricks.sliding_window_view(codes, (11, 11))
+        first = np.einsum("hwij,oij->hwo", windows, weight[:, 0]) + bias
+        highest = max(highest, float(first.max()))
+    maxima = calibrate(model, [plane])
+    assert maxima[0] == pytest.approx(highest, abs=1e-4)
+    assert len(maxima) == len(model.network.layers) - 1
+
+
+def test_what_int8_loses() -> None:
+    (row,) = losses(load("l4-q20"), [drawing(96, np.random.default_rng(2))])
+    assert (row["model"], row["quality"]) == ("l4-q20", 20)
+    assert float(row["loss"]) == pytest.approx(float(row["gain"]) - float(row["int8"]), abs=0.002)
+
+
+def test_gains_on_drawn_films() -> None:
+    film = drawn_frames(2)[0]
+    assert luma_plane(film[0]).shape == (320, 320)
+    row = next(gains([film], "l4", ["mpeg2video"]))
+    assert row["codec"] == "mpeg2video" and row["told"] == row["worst"]
+
+
+@pytest.mark.parametrize("drawn", [0.0, 1.0])
+def test_drawn_crops_are_none_of_the_photographs(drawn: float) -> None:
+    """The photographs are of one code."""
+    recipe = replace(RECIPES["l8-jpeg"], drawn=drawn, crop=48)
+    photographs = [np.full((64, 64), 100, np.uint8)]
+    _, clean, _ = sample_batch(Pictures(photographs), recipe, 0)
+    alike = np.ptp(clean.numpy(), axis=(1, 2, 3)) == 0
+    assert alike.all() if drawn == 0 else not alike.all()
