@@ -83,6 +83,11 @@ def test_finished_ones_are_skipped(clips: Path, tmp_path: Path) -> None:
     assert "vdeblock: 2 files restored, 2 finished already, 0 failed" in result.stderr
     assert tree(tmp_path / "out") == DONE | {"new.avi"}
     assert (tmp_path / "out" / "2004" / "MVI_1.AVI").stat().st_ino == before
+    again = run("clips", "out", "--no-resume")
+    assert again.exit_code == 0
+    assert "0 files restored, 4 finished already, 0 failed" in again.stderr
+    assert run("clips", "out", "--no-resume", "--overwrite").exit_code == 0
+    assert (tmp_path / "out" / "2004" / "MVI_1.AVI").stat().st_ino != before
 
 
 def test_what_was_not_made_by_this_job_is_never_replaced(clips: Path, tmp_path: Path) -> None:

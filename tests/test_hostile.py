@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import media
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from comparison import assert_films, assert_planes, assert_times, read_film, read_sound
+from comparison import assert_films, assert_planes, assert_times, read_film
 from safetensors.numpy import load_file, save_file
 
 from vfilter import restore_video
@@ -102,7 +102,7 @@ BAD: dict[str, tuple[Callable[[Path], Any] | None, str]] = {
     "no frame": (empty_film, "in.mkv: "),
     "size 0x0": (y4m_of(0, 0), "in.mkv: not readable as media"),
     "absurd size": (sized(200_000, 200_000), "in.mkv: "),
-    "absurd raw size": (y4m_of(60_000, 60_000), "in.mkv: not readable as media"),
+    "absurd raw size": (y4m_of(60_000, 60_000), "tells a size that no frame can have"),
     "too large": (y4m_of(9000, 9000), "--max-pixels allows"),
 }
 """What is wrong with the input, and what the one line says."""
@@ -119,6 +119,15 @@ def test_a_bad_input_is_one_line_and_code_3(name: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (3, "")
     assert line.startswith("vdeblock: ") and told in line
     assert names(tmp_path) == ({"in.mkv"} if make else set())
+
+
+@pytest.mark.parametrize("size", [(64, 48), (1600, 1200)])
+def test_a_photograph_is_read(size: tuple[int, int], tmp_path: Path) -> None:
+    """FFmpeg takes some for lists of numbered pictures."""
+    (tmp_path / "in.jpg").write_bytes(media.jpeg(0, 50, *size))
+    done = run("in.jpg", "out.mkv", "--strength", "0", folder=tmp_path)
+    assert done.returncode == 0
+    assert "1 frame in" in done.stderr and "JPEG quality 50" in done.stderr
 
 
 def test_an_encrypted_film_is_code_3(tmp_path: Path) -> None:
@@ -344,6 +353,9 @@ def test_awkward_names_by_the_command(name: str, tmp_path: Path) -> None:
     done = run("--strength", "0", "--quiet", "--", name, output, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert names(tmp_path / "out") == {name}
+    told = run("--strength", "0", "-y", "--", name, output, folder=tmp_path)
+    assert told.stderr.splitlines()[-1].startswith("out/")
+    assert " frames in " in told.stderr.splitlines()[-1]
     missing = run("--quiet", "--", f"{name}x", "out.avi", folder=tmp_path)
     assert missing.returncode == 3
     assert len(missing.stderr.splitlines()) == 1
@@ -370,6 +382,30 @@ def test_damage_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
     assert_times(times, kept, unit=Fraction(1, 1000))
 
 
+def without_chunks(path: Path, numbers: Sequence[int]) -> None:
+    """Overwrite the names and sizes of some chunks of each stream of an AVI."""
+    content = bytearray(path.read_bytes())
+    with av.open(path) as container:
+        for stream in container.streams:
+            entries = list(stream.index_entries)
+            for number in numbers:
+                begin = entries[number].pos
+                content[begin : begin + 8] = b"\xff" * 8
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "webm"])
+def test_an_avi_that_lost_chunks_stays_in_sync(ending: str, tmp_path: Path) -> None:
+    """FFmpeg counts the chunks it finds, so that one stream would run ahead of the other."""
+    path, output = flash_and_beep(tmp_path / "in.avi", at=30), tmp_path / f"out.{ending}"
+    without_chunks(path, [4, 5, 12])
+    done = run("in.avi", output.name, "--strength", "0", folder=tmp_path)
+    assert done.returncode == 0
+    assert "5 damaged packets or frames" in done.stderr  # three of the video, two of the sound
+    assert abs(apart(output)) <= Fraction(20, 1000)
+    assert abs(flash(output) - Fraction(30, 25)) <= Fraction(1, 1000)
+
+
 def test_a_matroska_that_was_cut_off_is_told(tmp_path: Path) -> None:
     """FFmpeg's demuxer says nothing of it."""
     whole = media.long_take(tmp_path / "in.mkv").read_bytes()
@@ -391,8 +427,14 @@ def test_strict_stops_at_the_first_damage(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "damaged at byte" in line and "without --strict it is restored as far as" in line
     assert names(tmp_path) == {"in.avi"}
+    options = ["--strength", "0", "--strict", "--segment", "0.1"]
+    done = run("in.avi", "out.mkv", *options, folder=tmp_path)
+    assert done.returncode == 3
+    *_, kept, _ = done.stderr.splitlines()
+    assert kept.endswith("out.mkv.vdeblock keeps what is done; the same command goes on")
+    assert names(tmp_path) == {"in.avi", "out.mkv.vdeblock"}
     whole = media.camera(tmp_path / "whole.avi")
-    assert restore_video(whole, tmp_path / "out.mkv", strength=0, strict=True).damaged == 0
+    assert restore_video(whole, tmp_path / "new.mkv", strength=0, strict=True).damaged == 0
 
 
 def test_a_change_of_size_in_the_middle_is_scaled_and_told(tmp_path: Path) -> None:
@@ -472,13 +514,27 @@ def flash_and_beep(path: Path, at: int = 10, origin: int = 0, **options: Any) ->
 
 def apart(path: Path) -> Fraction:
     """Seconds from the flash to the beep."""
+    return beep(path) - flash(path)
+
+
+def flash(path: Path) -> Fraction:
+    """When the flash is seen, in seconds."""
     film = read_film(path)
-    flash = next(
-        t for t, planes in zip(film.times, film.planes, strict=True) if planes[0].mean() > 100
-    )
-    times, samples = read_sound(path)
-    first = int(np.argmax(np.abs(samples[0]) > 0.2))
-    return times[0] + Fraction(first, 48000) - flash
+    seen = zip(film.times, film.planes, strict=True)
+    return next(time for time, planes in seen if planes[0].mean() > 100)
+
+
+def beep(path: Path) -> Fraction:
+    """When the beep is heard, in seconds, by the times of the sound's packets."""
+    planar = av.AudioResampler("dblp")
+    with av.open(path) as container:
+        for frame in container.decode(audio=0):
+            for even in planar.resample(frame):
+                loud = np.abs(even.to_ndarray()[0]) > 0.2
+                if loud.any():
+                    begin = (frame.pts or 0) * (frame.time_base or 0)
+                    return begin + Fraction(int(loud.argmax()), 48000)
+    raise AssertionError("no beep")
 
 
 SYNC: dict[str, tuple[str, dict[str, Any]]] = {

@@ -477,11 +477,12 @@ def test_a_signal_leaves_what_can_be_gone_on_with(name: str, take: Path, tmp_pat
             if json.loads(line).get("frame") == 21:
                 break
         process.send_signal(number)
-        *_, told, last = process.stderr.read().splitlines()
+        *_, asked, told, last = process.stderr.read().splitlines()
         assert process.wait(60) == 128 + number
     what = "interrupted" if name == "SIGINT" else f"stopped by {name}"
-    assert told.startswith(("{", f"vdeblock: {what}: stopping after this frame; once more"))
+    assert asked.startswith(("{", f"vdeblock: {what}: stopping after this frame; once more"))
     assert last == f"vdeblock: {what}"
+    assert told.endswith("out.mkv.vdeblock keeps what is done; the same command goes on")
     assert names(tmp_path) == {"out.mkv.vdeblock"}
     assert restore_video(take, tmp_path / "out.mkv", segment=SHORT, hints=False).reused >= 1
     assert names(tmp_path) == {"out.mkv"}
@@ -502,6 +503,20 @@ def test_segments_come_out_alike_in_each_run(tmp_path: Path) -> None:
         with av.open(tmp_path / name) as container:
             films.append([bytes(packet) for packet in container.demux(video=0)])
     assert films[0] == films[1] == films[2]
+
+
+def test_ctrl_c_before_anything_has_begun(tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "vfilter", "in.mkv", "out.mkv"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "click" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read()
+        assert process.wait(60) == 130
+    assert [line for line in told.splitlines() if not line.startswith("import time:")] == [
+        "vdeblock: interrupted"
+    ]
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from vfilter.console import (
     print_summary,
     showing,
     summary_as_json,
+    tell,
 )
 from vfilter.errors import ArgumentError, DeviceError, ModelError, VdeblockError
 from vfilter.memory import steady
@@ -67,6 +68,8 @@ class CommandOrFiles(TyperGroup):
         extra["standalone_mode"] = False
         try:
             code = super().main(*args, **extra)
+        except typer.Abort:  # what Click makes of Ctrl-C before a command has begun
+            raise KeyboardInterrupt from None
         except USAGE_ERROR as error:
             _say(f"{error.format_message()} (see vdeblock --help)")
             code = error.exit_code
@@ -337,7 +340,7 @@ def restore_command(
         if dry_run:
             failed: list[tuple[str, int]] = []
             for number, pair in enumerate(pairs, 1):
-                print(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}")
+                tell(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}", to=sys.stdout)
                 with _passing_over(failed, debug=debug):
                     _dry_run(*pair, arguments, max_pixels, allow_loss=allow_loss)
             _end_with(failed)
@@ -388,14 +391,19 @@ def _restore(
     interruption: Interruption,
     *,
     quiet: bool,
+    many: bool = False,
 ) -> bool:
-    """Restore one file, and tell about it. Returns whether it was finished already."""
+    """Restore one file, and tell about it. Returns whether it was finished already.
+
+    many: whether it is one of many, of which the finished ones are left as they are.
+    """
     from vfilter.job import is_finished
     from vfilter.opening import is_pipe
     from vfilter.pipeline import Progress, restore_video
-    from vfilter.segments import discard
+    from vfilter.segments import discard, folder_of, is_unfinished
 
-    if resume and output != "-" and is_finished(Path(output), Path(input), arguments):
+    keeps = resume or (many and not means["overwrite"])
+    if keeps and output != "-" and is_finished(Path(output), Path(input), arguments):
         discard(Path(output))
         if not quiet:
             _say(f"{output}: finished already")
@@ -404,9 +412,12 @@ def _restore(
         _ask(Path(output))
     as_json = kind == ProgressKind.json
     waits = not is_pipe(input)  # there the next frame may never come
+    begun = False
     with showing(kind) as show:
 
         def step(progress: Progress) -> None:
+            nonlocal begun
+            begun = True
             interruption.waits = waits
             if show is not None:
                 show(progress)
@@ -422,6 +433,10 @@ def _restore(
                 progress=step,
                 on_plan=None if quiet else plan_as_json if as_json else print_plan,
             )
+        except BaseException:
+            if begun and not quiet and output != "-" and is_unfinished(Path(output)):
+                _say(f"{folder_of(Path(output))} keeps what is done; the same command goes on")
+            raise
         finally:
             interruption.waits = False
     if as_json:
@@ -466,7 +481,7 @@ def _restore_all(
         if kind == ProgressKind.json:
             file_as_json(input, output, number, len(pairs))
         elif not quiet:
-            _tell(f"[{number}/{len(pairs)}] {input}")
+            tell(f"[{number}/{len(pairs)}] {input}")
         with _passing_over(failed, debug=debug), folder_of(Path(output)):
             skipped += _restore(
                 input,
@@ -477,6 +492,7 @@ def _restore_all(
                 kind,
                 interruption,
                 quiet=quiet,
+                many=True,
             )
     done = len(pairs) - skipped - len(failed)
     if not quiet:
@@ -656,12 +672,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def _say(message: str) -> None:
     """One line on stderr, as from vdeblock."""
-    _tell(f"vdeblock: {message}")
-
-
-def _tell(message: str) -> None:
-    """One line on stderr, whatever is in the names of files."""
-    print(" ".join(message.split()), file=sys.stderr, flush=True)
+    tell(f"vdeblock: {message}")
 
 
 RESTORING = ("model", "strength", "device", "precision", "project")
@@ -732,7 +743,3 @@ def _known(hints: Any) -> str:
     if hints.codec is not None:
         return f"a careful one: {hints.codec} tells no quality"
     return "the source tells no compression"
-
-
-if __name__ == "__main__":
-    main()

@@ -92,19 +92,21 @@ def print_summary(output: str, summary: Summary) -> None:
         parts.append(
             f"{count_of(summary.moved, 'frame')} at another time, as {output} counts frames"
         )
-    print(f"{output}: {', '.join(parts)}", file=sys.stderr)
+    tell(f"{output}: {', '.join(parts)}")
     if summary.reused:
-        print(
-            f"{count_of(summary.reused, 'segment')} taken from the unfinished run", file=sys.stderr
-        )
+        tell(f"{count_of(summary.reused, 'segment')} taken from the unfinished run")
     if summary.verified:
-        print(f"read back: {summary.verified}", file=sys.stderr)
+        tell(f"read back: {summary.verified}")
     for name, count in summary.retagged.items():
-        print(
+        tell(
             f"{name} changes: {count_of(count, 'frame')} of {summary.frames} not as the first one, "
-            "whose tag the output has",
-            file=sys.stderr,
+            "whose tag the output has"
         )
+
+
+def tell(message: str, to: Any = None) -> None:
+    """One line on stderr, or `to`, whatever is in the names of files."""
+    print(" ".join(message.split()), file=to or sys.stderr, flush=True)
 
 
 def count_of(count: int, one: str, many: str | None = None) -> str:

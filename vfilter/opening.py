@@ -123,6 +123,8 @@ def open_input(
         reason = getattr(error, "strerror", None) or str(error)
         if error.errno == errno.EINVAL:
             reason += "; a list of other files, like a playlist, is not followed"
+        if error.errno == errno.EBUSY:  # FFmpeg adds 6 to EINVAL where y4m tells such sizes
+            reason = "its header tells a size that no frame can have"
         raise InputError(f"{name}: not readable as media ({reason})") from error
     if pipe is not None:
         pipe.check()
@@ -131,9 +133,11 @@ def open_input(
 
 def open_alone(file: Any, *, max_pixels: int = MAX_PIXELS) -> InputContainer:
     """Open `file`, a URL or a file object, so that nothing in it leads to any other file."""
+    name = str(getattr(file, "name", file)).lower()
     container: InputContainer = av.open(
         file,
         "r",
+        format="jpeg_pipe" if name.endswith((".jpg", ".jpeg")) else None,  # else it may be a list
         metadata_errors="replace",
         options={"max_pixels": str(max_pixels)},
         container_options={

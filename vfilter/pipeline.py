@@ -419,6 +419,8 @@ def check_target(input: str | Path, output: str | Path, *, overwrite: bool) -> N
     try:
         if target.is_dir():
             raise OutputError(f"{output}: is a folder; name a file")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{output}: is a pipe or a device; name a file, or - for stdout")
         if target.exists() and not overwrite:
             raise OutputError(f"{output}: exists already; --overwrite replaces it")
         if not target.parent.is_dir():

@@ -272,6 +272,9 @@ class Source:
         try:
             for packet in self.container.demux():
                 self._reached = max(self._reached, (packet.pos or 0) + packet.size)
+                missing = self._times.recover(packet)
+                whole = packet.stream.index == self.video.index  # there a unit of time is a frame
+                self._count_damage(missing if whole else bool(missing), "packets are missing")
                 self._times.join(packet)
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import av
 from av.audio.format import AudioFormat
+from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.codec import Codec
 from av.container import OutputContainer
@@ -264,6 +265,11 @@ def chroma_location(video: VideoStream) -> str | None:
     return None if found is None else SITINGS.get((found[1][0], found[2][0]))
 
 
+SHORTEST_GAP, LONGEST_GAP = Fraction(1, 50), 60
+"""Seconds between which what sound lags its times by is made silence where it is converted: less is
+the coarseness of a container's times, more is no time at all."""
+
+
 class Converter:
     """Decodes the packets of one audio or text stream and encodes them for the output.
 
@@ -278,6 +284,7 @@ class Converter:
         self._resampler: AudioResampler | None = None
         self._latest: int | None = None
         self._end = 0
+        self._given = 0  # where the samples given to the resampler end
 
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
         """The output's packets for one of the input's; None at the end."""
@@ -285,8 +292,8 @@ class Converter:
             yield from self._text(packet)
             return
         for frame in self._decode(packet):
-            self._stamp(frame)
-            yield from self._encode(frame)
+            for even in self._stamp(frame):
+                yield from self._encode(even)
         if packet is None:
             if self._resampler is not None:
                 yield from self._encode(None)
@@ -299,17 +306,25 @@ class Converter:
             self.damaged += 1
             return []
 
-    def _stamp(self, frame: Any) -> None:
-        """Tell the time of `frame` in samples, as AVI's unit is longer than an encoder's frame.
+    def _stamp(self, frame: Any) -> Iterator[Any]:
+        """`frame` with its time in samples, as AVI's unit is longer than an encoder's frame.
 
-        A frame without a time, or before the last one, comes right after that.
+        A frame without a time, or before the last one, comes right after that. Silence comes before
+        it where sound was lost, for the resampler passes over gaps.
         """
         rate = frame.sample_rate
         time = None if frame.pts is None else round(frame.pts * frame.time_base * rate)
         if time is None or (self._latest is not None and time < self._latest):
             time = self._end
         frame.pts, frame.time_base = time, Fraction(1, rate)
+        if self._latest is None:
+            self._given = time
+        if SHORTEST_GAP * rate < time - self._given < LONGEST_GAP * rate:
+            yield _silence(frame, time - self._given)
+            self._given = time
+        self._given += frame.samples
         self._latest, self._end = time, time + frame.samples
+        yield frame
 
     def _encode(self, frame: Any) -> Iterator[Packet[Any]]:
         if self._resampler is None:
@@ -337,6 +352,16 @@ class Converter:
         encoded.duration = packet.duration
         encoded.time_base = packet.time_base
         yield encoded
+
+
+def _silence(before: Any, samples: int) -> AudioFrame:
+    """As many silent samples as end where the frame `before` begins, of its kind."""
+    silent = AudioFrame(before.format.name, before.layout.name, samples)
+    for plane in silent.planes:
+        plane.update((b"\x80" if "u8" in before.format.name else b"\0") * plane.buffer_size)
+    silent.sample_rate, silent.time_base = before.sample_rate, before.time_base
+    silent.pts = before.pts - samples
+    return silent
 
 
 def _nearest(formats: list[AudioFormat], wanted: AudioFormat) -> AudioFormat:

@@ -10,6 +10,7 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -25,6 +26,12 @@ line has it)."""
 SHORTEST = Fraction(1, 1000)
 """Seconds that a frame is shown at least, where damaged files tell less: mp4 counts the length of a
 film in these, and players leave out a last frame that is shorter."""
+
+CHUNK_HEADER = 8
+"""Bytes of the name and the size of a chunk (RIFF), which an AVI's index points at."""
+
+BLOCK_TOLERANCE = Fraction(1, 100)
+"""Share by which the bytes in a unit of time may differ from a whole number."""
 
 
 class Timeline:
@@ -46,6 +53,23 @@ class Timeline:
         self._latest: int | None = None
         self._jump = Fraction(0)
         self._due: dict[int, Fraction] = {}
+        self._indexed = {s.index: _indexed(s) for s in container.streams if self._counts_dts}
+        self._missing: dict[int, int] = {}
+
+    def recover(self, packet: Packet[Any]) -> int:
+        """Let what follows lost chunks of an AVI keep the time that its index tells.
+
+        FFmpeg counts the chunks it finds, so that a stream that lost some would run ahead.
+        Returns how many units of the stream's time, frames for a video, are missing before it.
+        """
+        index, lost = packet.stream.index, 0
+        due = self._indexed.get(index, {}).get(packet.pos or 0)
+        if due is not None and packet.dts is not None:
+            lost = max(0, due - packet.dts - self._missing.get(index, 0))
+            self._missing[index] = self._missing.get(index, 0) + lost
+        if missing := self._missing.get(index, 0):
+            shift(packet, -missing * packet.time_base)
+        return lost
 
     def join(self, packet: Packet[Any]) -> None:
         """Let the times of recordings that were joined go on where they begin anew."""
@@ -109,6 +133,22 @@ class Timeline:
         told = [t for t in (given[::-1] if self._counts_dts else given) if t is not None]
         origin = round(self.origin / self.time_base)
         return [t - origin for t in (told[:1] if self._counts_dts else told)]
+
+
+def _indexed(stream: Stream) -> dict[int, int]:
+    """Where the chunks of an AVI's `stream` lie, and their times in its time base.
+
+    Empty without an index, or where that counts bytes that can't be made times.
+    """
+    entries = list(stream.index_entries)
+    size = Fraction(1)
+    if len(entries) > 1 and entries[1].timestamp - entries[0].timestamp == entries[0].size > 1:
+        context: Any = stream.codec_context
+        size = Fraction(context.bit_rate or 0, 8) * (stream.time_base or 0) if context else size
+        if not size or abs(size - round(size)) > size * BLOCK_TOLERANCE:
+            return {}
+    block = round(size)
+    return {entry.pos + CHUNK_HEADER: entry.timestamp // block for entry in entries}
 
 
 def shift(packet: Packet[Any], seconds: Fraction) -> None:
