@@ -98,6 +98,14 @@ def test_what_can_not_be_opened_is_an_error(camera: Path, tmp_path: Path) -> Non
     assert names(tmp_path) == {"in.avi"}
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_is_not_replaced(camera: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "out.mkv")
+    with pytest.raises(OutputError, match=r"out.mkv: is a pipe or a device; name a file, or - for"):
+        restore_video(camera, tmp_path / "out.mkv", strength=0, overwrite=True)
+    assert (tmp_path / "out.mkv").is_fifo()
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_an_output_that_is_a_link_stays_one(there: bool, camera: Path, tmp_path: Path) -> None:
     folder, link = tmp_path / "folder", tmp_path / "out.mkv"
