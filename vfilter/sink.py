@@ -41,7 +41,9 @@ from vfilter.streams import (
     copy_stream,
     describe,
     language_in,
+    silence_before,
 )
+from vfilter.timeline import packet_time
 from vfilter.verify import NOTICED, Record
 from vfilter.y4m import Y4mFile
 
@@ -67,6 +69,9 @@ UNEVEN = Fraction(1, 100)
 
 COUNTING = ("avi", Y4M)
 """Muxers of containers that tell times by counting frames."""
+
+COUNTING_SAMPLES = ("avi", "mp4", "mov", "3gp", "3g2")
+"""Muxers of containers that tell the times of PCM by counting its samples."""
 
 CHAPTERLESS = ("avi", "mpegts", "mpeg", "flv")
 """Muxers of containers that hold no chapters."""
@@ -114,6 +119,7 @@ class Sink:
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
+        self._heard: dict[int, Fraction] = {}
         self._last_video_dts: int | None = None
         self._segments = segments
         self._record = record
@@ -236,11 +242,26 @@ class Sink:
         elif index in self._copies:
             if is_picture(packet.stream):
                 packet.pts = packet.dts = 0
-            if self._order(packet):
-                if self._record is not None:
-                    self._record.add_packet(self._copies[index].index, packet)
-                packet.stream = self._copies[index]
-                self.container.mux(packet)
+            for whole in self._without_gap(packet):
+                if self._order(whole):
+                    if self._record is not None:
+                        self._record.add_packet(self._copies[index].index, whole)
+                    whole.stream = self._copies[index]
+                    self.container.mux(whole)
+
+    def _without_gap(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """`packet`, after silence where PCM lost some and the container counts what there is."""
+        context: Any = packet.stream.codec_context
+        counts = self.muxer in COUNTING_SAMPLES and context and context.name.startswith("pcm_")
+        time = packet_time(packet)
+        if counts and context.bit_rate and time is not None:
+            index = packet.stream.index
+            due = self._heard.get(index, time)
+            if (silent := silence_before(packet, due)) is not None:
+                due = time
+                yield silent
+            self._heard[index] = due + Fraction(packet.size * 8, context.bit_rate)
+        yield packet
 
     def _order(self, packet: Packet[Any]) -> bool:
         """Give a packet to be copied times that any muxer takes; False if it has none at all.

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from vfilter.encoders import Y4M, fits, holds, muxer_options
 from vfilter.opening import is_picture, open_alone
+from vfilter.timeline import packet_time
 
 Action = Literal["copy", "convert", "attach", "drop"]
 
@@ -265,9 +266,12 @@ def chroma_location(video: VideoStream) -> str | None:
     return None if found is None else SITINGS.get((found[1][0], found[2][0]))
 
 
+SILENCE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
+"""The bytes of silence in PCM that are not zero."""
+
 SHORTEST_GAP, LONGEST_GAP = Fraction(1, 50), 60
-"""Seconds between which what sound lags its times by is made silence where it is converted: less is
-the coarseness of a container's times, more is no time at all."""
+"""Seconds between which what sound lags its times by is made silence: less is the coarseness of a
+container's times, more is no time at all."""
 
 
 class Converter:
@@ -352,6 +356,20 @@ class Converter:
         encoded.duration = packet.duration
         encoded.time_base = packet.time_base
         yield encoded
+
+
+def silence_before(packet: Packet[Any], due: Fraction) -> Packet[Any] | None:
+    """Silence from `due` seconds on until a packet of PCM, None where there is no gap to fill."""
+    context: Any = packet.stream.codec_context
+    gap = (packet_time(packet) or due) - due
+    if not SHORTEST_GAP < gap < LONGEST_GAP:
+        return None
+    samples = int(gap * context.sample_rate)
+    size = samples * context.bit_rate // 8 // context.sample_rate
+    silent: Packet[Any] = Packet(SILENCE.get(context.name, b"\0") * size)
+    silent.stream, silent.time_base = packet.stream, packet.time_base
+    silent.pts = silent.dts = round(due / packet.time_base)
+    return silent
 
 
 def _silence(before: Any, samples: int) -> AudioFrame:
