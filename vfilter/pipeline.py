@@ -264,7 +264,12 @@ def restore_video(
 
         def seal(complete: Path) -> None:
             if record is not None:
-                record.check(complete)
+                try:
+                    record.check(complete)
+                except OutputError:
+                    if segments is not None:  # else the same command would end the same way
+                        segments.forget()
+                    raise
             if files:
                 mark(complete, Path(input), arguments)
 

@@ -141,6 +141,11 @@ class Segments:
         self._writing = None
         self._open.replace(self._path(number))
 
+    def forget(self) -> None:
+        """Delete the finished segments: what they make was found to be wrong."""
+        for segment in self.folder.glob(f"*{SEGMENT}"):
+            segment.unlink()
+
     def _abandon(self) -> None:
         """Forget the segment that is being encoded."""
         if self._writing is not None:

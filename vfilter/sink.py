@@ -41,6 +41,7 @@ from vfilter.streams import (
     copy_stream,
     describe,
     language_in,
+    pcm_block,
     silence_before,
 )
 from vfilter.timeline import packet_time
@@ -251,16 +252,16 @@ class Sink:
 
     def _without_gap(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """`packet`, after silence where PCM lost some and the container counts what there is."""
-        context: Any = packet.stream.codec_context
-        counts = self.muxer in COUNTING_SAMPLES and context and context.name.startswith("pcm_")
+        block = pcm_block(packet.stream) if self.muxer in COUNTING_SAMPLES else None
         time = packet_time(packet)
-        if counts and context.bit_rate and time is not None:
-            index = packet.stream.index
-            due = self._heard.get(index, time)
-            if (silent := silence_before(packet, due)) is not None:
+        if block is not None and time is not None:
+            context: Any = packet.stream.codec_context
+            due = self._heard.get(packet.stream.index, time)
+            if (silent := silence_before(packet, due, block)) is not None:
                 due = time
                 yield silent
-            self._heard[index] = due + Fraction(packet.size * 8, context.bit_rate)
+            length = Fraction(packet.size, block * context.sample_rate)
+            self._heard[packet.stream.index] = due + length
         yield packet
 
     def _order(self, packet: Packet[Any]) -> bool:

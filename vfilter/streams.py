@@ -286,9 +286,7 @@ class Converter:
         describe(self.output, stream)
         self.damaged = 0
         self._resampler: AudioResampler | None = None
-        self._latest: int | None = None
-        self._end = 0
-        self._given = 0  # where the samples given to the resampler end
+        self._end: Fraction | None = None
 
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
         """The output's packets for one of the input's; None at the end."""
@@ -311,23 +309,23 @@ class Converter:
             return []
 
     def _stamp(self, frame: Any) -> Iterator[Any]:
-        """`frame` with its time in samples, as AVI's unit is longer than an encoder's frame.
+        """`frame` right after the last one, after silence where sound is missing between them.
 
-        A frame without a time, or before the last one, comes right after that. Silence comes before
-        it where sound was lost, for the resampler passes over gaps.
+        Its time is told in samples, as AVI's unit is longer than an encoder's frame; smaller gaps
+        than that silence, and frames that overlap, are the coarseness of their times.
         """
         rate = frame.sample_rate
-        time = None if frame.pts is None else round(frame.pts * frame.time_base * rate)
-        if time is None or (self._latest is not None and time < self._latest):
-            time = self._end
-        frame.pts, frame.time_base = time, Fraction(1, rate)
-        if self._latest is None:
-            self._given = time
-        if SHORTEST_GAP * rate < time - self._given < LONGEST_GAP * rate:
-            yield _silence(frame, time - self._given)
-            self._given = time
-        self._given += frame.samples
-        self._latest, self._end = time, time + frame.samples
+        time = None if frame.pts is None else frame.pts * frame.time_base
+        if self._end is None or (time is not None and time - self._end >= LONGEST_GAP):
+            self._end = time or Fraction(0)
+        frame.time_base = Fraction(1, rate)
+        if time is not None and time - self._end > SHORTEST_GAP:
+            silent = _silence(frame, round((time - self._end) * rate))
+            silent.pts = round(self._end * rate)
+            self._end = time
+            yield silent
+        frame.pts = round(self._end * rate)
+        self._end += Fraction(frame.samples, rate)
         yield frame
 
     def _encode(self, frame: Any) -> Iterator[Packet[Any]]:
@@ -358,27 +356,35 @@ class Converter:
         yield encoded
 
 
-def silence_before(packet: Packet[Any], due: Fraction) -> Packet[Any] | None:
-    """Silence from `due` seconds on until a packet of PCM, None where there is no gap to fill."""
+def pcm_block(stream: Stream) -> int | None:
+    """Bytes of one sample of all channels of a stream of plain PCM, None if it is none."""
+    context: Any = stream.codec_context
+    found = context and re.fullmatch(r"pcm_(?:[sfu](\d+)(?:le|be)?|alaw|mulaw)", context.name)
+    return int(found[1] or 8) // 8 * int(context.channels) if found else None
+
+
+def silence_before(packet: Packet[Any], due: Fraction, block: int) -> Packet[Any] | None:
+    """Silence from `due` seconds on until a packet of PCM, None where there is no gap to fill.
+
+    block: bytes of a sample of all channels.
+    """
     context: Any = packet.stream.codec_context
     gap = (packet_time(packet) or due) - due
     if not SHORTEST_GAP < gap < LONGEST_GAP:
         return None
-    samples = int(gap * context.sample_rate)
-    size = samples * context.bit_rate // 8 // context.sample_rate
+    size = round(gap * context.sample_rate) * block
     silent: Packet[Any] = Packet(SILENCE.get(context.name, b"\0") * size)
     silent.stream, silent.time_base = packet.stream, packet.time_base
     silent.pts = silent.dts = round(due / packet.time_base)
     return silent
 
 
-def _silence(before: Any, samples: int) -> AudioFrame:
-    """As many silent samples as end where the frame `before` begins, of its kind."""
-    silent = AudioFrame(before.format.name, before.layout.name, samples)
+def _silence(like: Any, samples: int) -> AudioFrame:
+    """As many silent samples of the kind of the frame `like`."""
+    silent = AudioFrame(like.format.name, like.layout.name, samples)
     for plane in silent.planes:
-        plane.update((b"\x80" if "u8" in before.format.name else b"\0") * plane.buffer_size)
-    silent.sample_rate, silent.time_base = before.sample_rate, before.time_base
-    silent.pts = before.pts - samples
+        plane.update((b"\x80" if "u8" in like.format.name else b"\0") * plane.buffer_size)
+    silent.sample_rate, silent.time_base = like.sample_rate, like.time_base
     return silent
 
 

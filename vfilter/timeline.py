@@ -10,7 +10,6 @@ from typing import Any
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -29,9 +28,6 @@ film in these, and players leave out a last frame that is shorter."""
 
 CHUNK_HEADER = 8
 """Bytes of the name and the size of a chunk (RIFF), which an AVI's index points at."""
-
-BLOCK_TOLERANCE = Fraction(1, 100)
-"""Share by which the bytes in a unit of time may differ from a whole number."""
 
 
 class Timeline:
@@ -53,8 +49,17 @@ class Timeline:
         self._latest: int | None = None
         self._jump = Fraction(0)
         self._due: dict[int, Fraction] = {}
-        self._indexed = {s.index: _indexed(s) for s in container.streams if self._counts_dts}
+        self._indexed = {
+            stream.index: {
+                entry.pos + CHUNK_HEADER: entry.timestamp for entry in stream.index_entries
+            }
+            for stream in container.streams
+            if self._counts_dts
+        }
         self._missing: dict[int, int] = {}
+        # what the index counts for a unit of time: frames, else what two packets have in common
+        self._units = {video.index: Fraction(1)}
+        self._likely: dict[int, Fraction] = {}
 
     def recover(self, packet: Packet[Any]) -> int:
         """Let what follows lost chunks of an AVI keep the time that its index tells.
@@ -63,10 +68,15 @@ class Timeline:
         Returns how many units of the stream's time, frames for a video, are missing before it.
         """
         index, lost = packet.stream.index, 0
-        due = self._indexed.get(index, {}).get(packet.pos or 0)
-        if due is not None and packet.dts is not None:
-            lost = max(0, due - packet.dts - self._missing.get(index, 0))
+        told = self._indexed.get(index, {}).get(packet.pos or 0)
+        unit = self._units.get(index)
+        if told is not None and packet.dts is not None and unit is not None:
+            lost = max(0, int(told / unit) - packet.dts - self._missing.get(index, 0))
             self._missing[index] = self._missing.get(index, 0) + lost
+        elif told and packet.dts:
+            likely, self._likely[index] = self._likely.get(index), Fraction(told, packet.dts)
+            if likely == self._likely[index]:
+                self._units[index] = likely
         if missing := self._missing.get(index, 0):
             shift(packet, -missing * packet.time_base)
         return lost
@@ -133,22 +143,6 @@ class Timeline:
         told = [t for t in (given[::-1] if self._counts_dts else given) if t is not None]
         origin = round(self.origin / self.time_base)
         return [t - origin for t in (told[:1] if self._counts_dts else told)]
-
-
-def _indexed(stream: Stream) -> dict[int, int]:
-    """Where the chunks of an AVI's `stream` lie, and their times in its time base.
-
-    Empty without an index, or where that counts bytes that can't be made times.
-    """
-    entries = list(stream.index_entries)
-    size = Fraction(1)
-    if len(entries) > 1 and entries[1].timestamp - entries[0].timestamp == entries[0].size > 1:
-        context: Any = stream.codec_context
-        size = Fraction(context.bit_rate or 0, 8) * (stream.time_base or 0) if context else size
-        if not size or abs(size - round(size)) > size * BLOCK_TOLERANCE:
-            return {}
-    block = round(size)
-    return {entry.pos + CHUNK_HEADER: entry.timestamp // block for entry in entries}
 
 
 def shift(packet: Packet[Any], seconds: Fraction) -> None:
