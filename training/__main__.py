@@ -39,6 +39,7 @@ from training.strength import (
     fit_range,
     read_clip,
     training_clips,
+    unseen_clips,
 )
 from vfilter.errors import VdeblockError
 from vfilter.weights import ALIASES, TRAINED, Model, load
@@ -176,7 +177,8 @@ def export_command(
             return []
         if model.codec != "jpeg":
             general = load(alias, codec=model.codec)
-            return fit_quantizers(model, general, CODECS[model.codec], clips())
+            films = unseen_clips(load_folder(data / "BSDS500/val")[::4])
+            return fit_quantizers(model, general, CODECS[model.codec], films)
         unseen = [plane[:240, :240] for plane in load_folder(data / "BSDS500/val")[::5]]
         return fit_range(model, load(ALIASES[alias]), unseen)
 

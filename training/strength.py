@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from training.data import Luma, encoded, jpeg, read_luma
 from training.drawings import drawing, drawn_film
+from training.video import film
 from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, scaled_luma_table
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
@@ -82,6 +83,9 @@ SIZE = 192
 DRAWN = 2
 """Drawn films beside the clips of a fit."""
 
+MARGIN = 0.01
+"""PSNR in dB by which a model must be better on films of photographs to be taken for real ones."""
+
 
 def training_clips(folder: Path) -> list[Path]:
     """Every second of the clips in `folder` by name; the others are for checking."""
@@ -94,6 +98,14 @@ def read_clip(path: Path) -> list[Luma]:
     height, width = (min(SIZE, length // MACROBLOCK * MACROBLOCK) for length in planes[0].shape)
     top, left = ((a - b) // 2 for a, b in zip(planes[0].shape, (height, width), strict=True))
     return [np.ascontiguousarray(p[top : top + height, left : left + width]) for p in planes]
+
+
+def unseen_clips(photographs: Sequence[Luma]) -> list[list[Luma]]:
+    """Films of `photographs`, planes (H, W) uint8, as those of the training."""
+    return [
+        film(plane, SIZE, FRAMES, np.random.default_rng(number))
+        for number, plane in enumerate(photographs)
+    ]
 
 
 def drawn_clips() -> list[list[Luma]]:
@@ -182,9 +194,10 @@ def fit_quantizers(
 ) -> list[int]:
     """The mean quantizers of frames at which `model` serves better than `other`, both told them.
 
-    codecs: keys of `ENCODERS`; clips: (H, W) uint8 luma of their frames, sides whole macroblocks.
-    Returns the lowest on the scale of `Hints.qp`, from which on it does, and the highest there is;
-    empty if it never does. By the mean gain in PSNR over frames of `clips`.
+    codecs: keys of `ENCODERS`; clips: (H, W) uint8 luma of their frames, sides whole macroblocks,
+    that neither was trained on: on what both know, the one for less is flattered.
+    Returns the lowest on the scale of `Hints.qp`, from which on it does by `MARGIN`, and the
+    highest there is; empty if it never does. By the mean gain in PSNR over frames of `clips`.
     """
     gains: dict[int, list[float]] = {}
     with (
@@ -202,7 +215,7 @@ def fit_quantizers(
                         gain = psnr(one, clip[index]) - psnr(two, clip[index])
                         gains.setdefault(hints.coarseness // BIN, []).append(gain)
     falling = sorted(gains, reverse=True)
-    better = list(takewhile(lambda point: np.mean(gains[point]) > 0, falling))
+    better = list(takewhile(lambda point: np.mean(gains[point]) > MARGIN, falling))
     return [better[-1] * BIN, COARSEST[model.codec]] if better else []
 
 
