@@ -6,6 +6,7 @@ import http.server
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import media
 import numpy as np
 import pytest
 from av.audio.frame import AudioFrame
-from comparison import assert_films, assert_planes, assert_times, read_film
+from comparison import assert_films, assert_planes, assert_times, read_film, read_sound
 from safetensors.numpy import load_file, save_file
 
 from vfilter import restore_video
@@ -404,6 +405,19 @@ def test_an_avi_that_lost_chunks_stays_in_sync(ending: str, tmp_path: Path) -> N
     assert "5 damaged packets or frames" in done.stderr  # three of the video, two of the sound
     assert abs(apart(output)) <= Fraction(20, 1000)
     assert abs(flash(output) - Fraction(30, 25)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("told", [48000, 192000])
+def test_a_wrong_rate_of_bytes_in_an_avi_changes_nothing(told: int, tmp_path: Path) -> None:
+    """The sound has 96000 bytes a second, and no gap."""
+    path = flash_and_beep(tmp_path / "in.avi")
+    content, rates = path.read_bytes(), struct.pack("<II", 48000, 96000)
+    assert content.count(rates) == 1
+    path.write_bytes(content.replace(rates, struct.pack("<II", 48000, told)))
+    for name in ("out.avi", "out.mov"):
+        summary = restore_video(path, tmp_path / name, strength=0, verify=True)
+        assert summary.damaged == 0
+        assert np.array_equal(read_sound(tmp_path / name)[1], read_sound(path)[1])
 
 
 def test_a_matroska_that_was_cut_off_is_told(tmp_path: Path) -> None:

@@ -49,6 +49,13 @@ PICTURE_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "ima
 
 TIMECODE = "timecode"
 
+SILENCE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
+"""The bytes of silence in PCM that are not zero."""
+
+SHORTEST_GAP, LONGEST_GAP = Fraction(1, 50), 60
+"""Seconds between which what sound lags its times by is made silence: less is the coarseness of a
+container's times, more is no time at all."""
+
 COVERLESS = ("mov", "3gp", "3g2")
 """Muxers that take a cover picture and leave it out of the file."""
 
@@ -266,14 +273,6 @@ def chroma_location(video: VideoStream) -> str | None:
     return None if found is None else SITINGS.get((found[1][0], found[2][0]))
 
 
-SILENCE = {"pcm_u8": b"\x80", "pcm_alaw": b"\xd5", "pcm_mulaw": b"\xff"}
-"""The bytes of silence in PCM that are not zero."""
-
-SHORTEST_GAP, LONGEST_GAP = Fraction(1, 50), 60
-"""Seconds between which what sound lags its times by is made silence: less is the coarseness of a
-container's times, more is no time at all."""
-
-
 class Converter:
     """Decodes the packets of one audio or text stream and encodes them for the output.
 
@@ -357,9 +356,12 @@ class Converter:
 
 
 def pcm_block(stream: Stream) -> int | None:
-    """Bytes of one sample of all channels of a stream of plain PCM, None if it is none."""
+    """Bytes of one sample of all channels of a stream of plain PCM, None if it is none.
+
+    By the codec: the rate of bytes in a header may be wrong.
+    """
     context: Any = stream.codec_context
-    found = context and re.fullmatch(r"pcm_(?:[sfu](\d+)(?:le|be)?|alaw|mulaw)", context.name)
+    found = context and re.fullmatch(r"pcm_(?:[sf](\d+)(?:le|be)?|u8|alaw|mulaw)", context.name)
     return int(found[1] or 8) // 8 * int(context.channels) if found else None
 
 
@@ -380,7 +382,7 @@ def silence_before(packet: Packet[Any], due: Fraction, block: int) -> Packet[Any
 
 
 def _silence(like: Any, samples: int) -> AudioFrame:
-    """As many silent samples of the kind of the frame `like`."""
+    """A frame of `samples` silent samples, in the format, layout and rate of `like`."""
     silent = AudioFrame(like.format.name, like.layout.name, samples)
     for plane in silent.planes:
         plane.update((b"\x80" if "u8" in like.format.name else b"\0") * plane.buffer_size)
