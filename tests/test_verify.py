@@ -142,7 +142,11 @@ def test_wrong_chroma_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     chroma_bytes = verify.chroma_bytes
     monkeypatch.setattr(verify, "chroma_bytes", spoiled)
     with pytest.raises(OutputError, match="chroma is not what it was"):
-        restore_video(path, tmp_path / "out.mkv", strength=0, lossless=True, verify=True)
+        restore_video(
+            path, tmp_path / "out.mkv", strength=0, lossless=True, verify=True, segment=0.2
+        )
+    # no segment is kept, from which the same would come again
+    assert {p.name for p in tmp_path.iterdir()} == {"in.avi"}
 
 
 @pytest.mark.parametrize("sound", ["aac", "pcm_u8"])
