@@ -41,12 +41,15 @@ def ours(model: Model, engine: str, precision: str) -> Restorer:
 
 
 def engine_alone(engine: Engine, shape: tuple[int, ...]) -> None:
-    """The tiles of a plane of `shape`, (H, W), through an engine, without cutting and joining."""
+    """The tiles of a plane of `shape`, (H, W), through an engine, without cutting and joining.
+
+    Of noise, as the planes of the others: with zeros L4 takes a tenth less time.
+    """
     (rows, height), (columns, width) = (
         cuts(length, engine.tile, engine.multiple) for length in shape
     )
     margin = 2 * engine.radius
-    tile = np.zeros((height + margin, width + margin), np.float32)
+    tile = np.random.default_rng(0).random((height + margin, width + margin), np.float32)
     deque(engine([tile] * (len(rows) * len(columns))), maxlen=0)
 
 

@@ -91,13 +91,12 @@ def gains(
 
 def _row(scores: NDArray[np.float64]) -> dict[str, float]:
     """What a row says of the scores (clips, ...) of `_scores`."""
-    before, one, told, along, square, ssim = scores.T
-    constant = before - 2 * CONSTANTS[:, None] * along + CONSTANTS[:, None] ** 2 * square
-    by_constant = 10 * np.log10(before / constant).mean(axis=1)
+    before, told, ssim, *constant = scores.T
+    by_constant = 10 * np.log10(before / np.array(constant)).mean(axis=1)
     gain = 10 * np.log10(before / told)
     return {
         "psnr": round(float(10 * np.log10(255**2 / before).mean()), 2),
-        "one": round(float(10 * np.log10(before / one).mean()), 2),
+        "one": round(float(by_constant[np.isclose(CONSTANTS, 1)].item()), 2),
         "best": round(float(by_constant.max()), 2),
         "at": round(float(CONSTANTS[by_constant.argmax()]), 2),
         "told": round(float(gain.mean()), 2),
@@ -109,26 +108,20 @@ def _row(scores: NDArray[np.float64]) -> dict[str, float]:
 def _scores(
     restore: Restorer, blind: Restorer, path: Path, clean: Sequence[Luma]
 ) -> NDArray[np.float64]:
-    """Means over the frames of a clip (6,).
+    """Means over the frames of a clip (3 + len(`CONSTANTS`),).
 
-    Squared errors of the source, at strength 1, and with hints; products of the residual with
-    what is missing, and with itself; gain in SSIM.
+    Squared errors of the source, and with hints; gain in SSIM; squared errors at `CONSTANTS`.
+    blind: reuses what it found in a plane for all of these.
     """
-    means = np.zeros(6)
+    means = np.zeros(3 + len(CONSTANTS))
     with Source(path) as source:
         frames = (item for item in source if isinstance(item, VideoFrame))
         for frame, original in zip(frames, clean, strict=True):
             damaged = luma_plane(frame)
-            full = blind.luma(damaged)
             told = luma_plane(restore(frame, hints=hints_of(frame)))
-            residual = full.astype(np.float64) - damaged
-            missing = original.astype(np.float64) - damaged
-            means += [
-                mse(damaged, original),
-                mse(full, original),
-                mse(told, original),
-                float((residual * missing).mean()),
-                float((residual**2).mean()),
-                ssim_gaussian(told, original) - ssim_gaussian(damaged, original),
-            ]
+            gained = ssim_gaussian(told, original) - ssim_gaussian(damaged, original)
+            means[:3] += [mse(damaged, original), mse(told, original), gained]
+            for number, constant in enumerate(CONSTANTS):
+                blind.strength = float(constant)
+                means[3 + number] += mse(blind.luma(damaged), original)
     return means / len(clean)

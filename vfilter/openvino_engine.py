@@ -90,8 +90,8 @@ class OpenVinoEngine:
         model = graph(network, weights, maxima if precision == "int8" else None)
         compiled = openvino.Core().compile_model(model, "CPU", properties)
         self.parallel = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # One more than run in parallel, so that no core waits for Python.
-        self._requests = [compiled.create_infer_request() for _ in range(self.parallel + 1)]
+        # Two more than run in parallel, so that no core waits for Python.
+        self._requests = [compiled.create_infer_request() for _ in range(self.parallel + 2)]
 
     @property
     def description(self) -> str:

@@ -53,7 +53,9 @@ def residual_of(
     def inputs() -> Iterator[Plane]:
         for top, left in corners:
             part = extended[top : top + height + 2 * r, left : left + width + 2 * r]
-            yield part / np.float32(full) - np.float32(0.5)
+            scaled = part / np.float32(full)
+            scaled -= np.float32(0.5)
+            yield scaled
 
     for (top, left), residual in zip(corners, engine(inputs()), strict=True):
         target = known.residual[top : top + height, left : left + width]
