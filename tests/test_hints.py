@@ -247,7 +247,7 @@ def test_a_codec_without_a_curve_is_taken_for_h264(model: Path, tmp_path: Path) 
         assert list(told.values()) == pytest.approx([0.5, 0.5])  # of QP 26
         assert restore.model.strength(Hints(codec="av1")) == pytest.approx(0.5)
         assert restore.model.strength(Hints(codec="hevc")) == pytest.approx(0.6)
-        assert restore.model.strength(Hints(codec="prores")) == pytest.approx(0.2)
+        assert restore.model.strength(Hints(codec="prores")) == 0.0
 
 
 def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
         np.testing.assert_array_equal(restore.luma(before, hints=at_60), before)
         np.testing.assert_array_equal(restore.luma(before, hints=at_40), half.luma(before))
         assert restore.model.strength(Hints()) == 1.0
-        assert restore.model.strength(Hints(codec="mjpeg")) == 1.0
+        assert restore.model.strength(Hints(codec="mjpeg")) == 0.0  # as of quality 80
 
 
 def test_weights_are_those_for_the_codec(

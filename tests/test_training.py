@@ -8,9 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch import Tensor
 from training.__main__ import main
 from training.data import Luma, jpeg, luma_of_rgb, random_crop
 from training.evaluate import evaluate, psnr_gain
-from training.export import commit, export, measure
+from training.export import Measurement, commit, export, measure
 from training.log import Log, read_rows
 from training.loop import Run, train
 from training.recipes import RECIPES, Recipe, paper
@@ -354,13 +354,16 @@ def test_crops_lie_within_the_plane(planes: list[Luma]) -> None:
         assert crop.shape == (48, 48) and crop.flags.c_contiguous
 
 
+def scores(sets: Mapping[str, Any]) -> list[Measurement]:
+    """The measurement of an export on `sets` (`measure`) alone."""
+    return [lambda model: {"results": measure(model, sets)}]
+
+
 def test_gain_is_what_the_shipped_code_path_gives(planes: list[Luma], tmp_path: Path) -> None:
     run = Run(TINY)
     advance(run, planes, 2)
     run.save(tmp_path / "tiny.pt")
-    model = export(
-        "tiny", tmp_path / "tiny.pt", tmp_path, partial(measure, sets={"LIVE1": (planes, (10,))})
-    )
+    model = export("tiny", tmp_path / "tiny.pt", tmp_path, scores({"LIVE1": (planes, (10,))}))
     gain = psnr_gain(run.averaged(), [(jpeg(plane, 10), plane) for plane in planes])
     assert model.gain["LIVE1"][10] == pytest.approx(gain, abs=2e-5)
     with Restorer(model, device="cpu", precision="fp32") as restore:
@@ -376,12 +379,8 @@ def test_export_of_a_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
     run.save(tmp_path / "tiny.pt")
     models = tmp_path / "models"
     for name in ("l4-tiny", "l4-other"):
-        export(
-            name,
-            tmp_path / "tiny.pt",
-            models,
-            partial(measure, sets={"LIVE1": (planes[:1], (10, 20))}),
-        )
+        sets = {"LIVE1": (planes[:1], (10, 20))}
+        export(name, tmp_path / "tiny.pt", models, scores(sets))
     model = load(models / "l4-tiny")
     assert (model.network, model.codec, model.quality) == (L4, "jpeg", (10, 95))
     assert (model.steps, model.commit) == ("1", commit())
@@ -404,7 +403,7 @@ def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -
     recipe = replace(paper(RECIPES["arcnn-q20"]), crop=32, batch=2)
     Run(recipe).save(tmp_path / "arcnn-q20.pt")
     sets = {"LIVE1": (planes[:1], (20,))}
-    export("arcnn-q20", tmp_path / "arcnn-q20.pt", tmp_path, partial(measure, sets=sets))
+    export("arcnn-q20", tmp_path / "arcnn-q20.pt", tmp_path, scores(sets))
     card = (tmp_path / "arcnn-q20/README.md").read_text()
     assert "The network AR-CNN of Dong, Deng, Loy and Tang" in card and "Svoboda" not in card
     assert "106,561 parameters" in card and "It is for quality 20 alone" in card
@@ -418,7 +417,7 @@ def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -
 def test_networks_of_other_objectives_are_not_exported(tmp_path: Path) -> None:
     Run(replace(TINY, objective="edge")).save(tmp_path / "tiny.pt")
     with pytest.raises(ValueError, match=r"tiny\.pt was trained for 'edge': only residuals"):
-        export("tiny", tmp_path / "tiny.pt", tmp_path / "models", partial(measure, sets={}))
+        export("tiny", tmp_path / "tiny.pt", tmp_path / "models", [])
     assert not (tmp_path / "models").exists()
 
 
@@ -426,12 +425,7 @@ def test_table_of_models_leaves_the_text_around_it(planes: list[Luma], tmp_path:
     Run(TINY).save(tmp_path / "tiny.pt")
     text = "# Mine\n\n<!-- table of models -->\nold\n<!-- end of table -->\n\nThe end.\n"
     (tmp_path / "README.md").write_text(text)
-    export(
-        "tiny",
-        tmp_path / "tiny.pt",
-        tmp_path,
-        partial(measure, sets={"LIVE1": (planes[:1], (10,))}),
-    )
+    export("tiny", tmp_path / "tiny.pt", tmp_path, scores({"LIVE1": (planes[:1], (10,))}))
     after = (tmp_path / "README.md").read_text()
     assert after.startswith("# Mine\n\n<!-- table of models -->\n| model |")
     assert after.endswith("|\n<!-- end of table -->\n\nThe end.\n") and "old" not in after

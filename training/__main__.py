@@ -17,9 +17,18 @@ import typer
 
 from training.bench import PARTS, bench, draw, print_table
 from training.calibrate import calibrate, losses, shown
-from training.data import Luma, halved, load_folder, read_luma, subset, training_images
+from training.data import load_folder, read_luma, subset, training_images
 from training.experiments import COMMANDS
-from training.export import CODECS, Results, datasets, export, measure, measure_clips, write_metrics
+from training.export import (
+    Measurement,
+    Results,
+    datasets,
+    export,
+    measure,
+    measure_all,
+    measure_clips,
+    write_metrics,
+)
 from training.loop import train
 from training.memory import keep_freed_memory
 from training.processes import processes
@@ -28,21 +37,9 @@ from training.reencode import CLIPS, cost_table
 from training.samples import Pictures
 from training.sources import SOURCES, checking_clips, drawn_frames, gains, read_frames
 from training.stopping import stop_flag
-from training.strength import (
-    FITTED,
-    Curve,
-    drawn_clips,
-    drawn_stills,
-    fit_codec,
-    fit_jpeg,
-    fit_quantizers,
-    fit_range,
-    read_clip,
-    training_clips,
-    unseen_clips,
-)
+from training.strength import fit_part, fit_strengths, training_clips
 from vfilter.errors import VdeblockError
-from vfilter.weights import ALIASES, TRAINED, Model, load
+from vfilter.weights import ALIASES, Model, load
 
 LONGEST = 64
 """Frames of a clip that training sees."""
@@ -154,39 +151,35 @@ def export_command(
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
 
+    export(name, checkpoints / f"{name}.pt", models, _measurements(data, frames))
+
+
+@app.command("strength")
+def strength_command(
+    data: Data,
+    names: Annotated[list[str], typer.Argument(help="Models to fit the strength of.")],
+    models: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("models"),
+    frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 5,
+) -> None:
+    """Fit again how strongly models serve each quality, and where; export does it too."""
+    for name in names:
+        measure_all(models / name, _measurements(data, frames))
+
+
+def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:
+    """What is measured of a model for its metrics, each with what comes before it in them."""
+
     def results(model: Model) -> Results:
         if model.codec != "jpeg":
             return measure_clips(model, checking_clips(data / "clips"), frames)
         return measure(model, datasets(data, model))
 
-    def clips() -> list[list[Luma]]:
-        return [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
-
-    def strength(model: Model) -> dict[str, Curve]:
-        curves = {}
-        if model.codec == "jpeg":
-            photos = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
-            curves["mjpeg"] = fit_jpeg(model, photos + drawn_stills(len(photos) // 4))
-        if model.quality[0] < model.quality[1]:
-            curves |= {codec: fit_codec(model, codec, clips()) for codec in FITTED[model.codec]}
-        return curves
-
-    def fits(model: Model) -> list[int]:
-        alias = model.network.name
-        if name in {f"{alias}-{codec}" for codec in TRAINED} or alias not in ALIASES:
-            return []
-        if model.codec != "jpeg":
-            general = load(alias, codec=model.codec)
-            films = unseen_clips(load_folder(data / "BSDS500/val")[::4])
-            return fit_quantizers(model, general, CODECS[model.codec], films)
-        unseen = [plane[:240, :240] for plane in load_folder(data / "BSDS500/val")[::5]]
-        return fit_range(model, load(ALIASES[alias]), unseen)
-
-    def maxima(model: Model) -> list[float]:
-        return calibrate(model, shown(data)) if model.network.name in ALIASES else []
-
-    fitting = {"strength": strength, "fits": fits, "maxima": maxima}
-    export(name, checkpoints / f"{name}.pt", models, results, fitting)
+    return (
+        lambda model: fit_strengths(model, data),
+        lambda model: {"fits": fit_part(model, data)},
+        lambda model: {"maxima": calibrate(model, shown(data))},
+        lambda model: {"results": results(model)},
+    )
 
 
 @app.command("calibrate")

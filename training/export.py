@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from safetensors.numpy import save
@@ -19,7 +18,7 @@ from training.evaluate import evaluate
 from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
 from training.recipes import FINEST, Recipe
-from training.sources import SOURCES, gains, read_frames
+from training.sources import CODECS, SOURCES, gains, read_frames
 from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
 from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
@@ -44,9 +43,6 @@ CLIPS_PROTOCOL = (
     "training. Encoders of FFmpeg at their preset medium or default quality of motion search, "
     "MPEG-4 and MPEG-2 at a fixed quantiser scale; first frames of each clip; 8-bit outputs."
 )
-
-CODECS = {"jpeg": (), "h264": ("h264",), "mpeg": ("mpeg4", "mpeg2video")}
-"""By codec of the training: those of `training.sources.SOURCES` that its models are measured on."""
 
 VERSION = "1"
 """Of the exported weights; counts up when a shipped name gets weights of another recipe."""
@@ -187,19 +183,18 @@ TITLES = {"h264": "H.264, crf", "mpeg4": "MPEG-4, qscale", "mpeg2video": "MPEG-2
 Results = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Scores by data set or codec, quality or setting, kind and metric."""
 
+Measurement = Callable[[Model], dict[str, Any]]
+"""What measures or fits something to a model, and tells it as `metrics.json` has it."""
+
 
 def export(
     name: str,
     checkpoint: Path,
     models: Path,
-    results: Callable[[Model], Results],
-    fitting: Mapping[str, Callable[[Model], Any]] = MappingProxyType({}),
+    measurements: Sequence[Measurement],
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
-    results: measures the averaged weights (`measure`, `measure_clips`).
-    fitting: what is fitted before that, by its name in the metrics (`training.strength`,
-        `training.calibrate`), each to a model with what comes before it.
     Raises ValueError if the checkpoint is damaged or of another objective.
     """
     state = read_checkpoint(checkpoint)
@@ -211,13 +206,18 @@ def export(
     (folder / METRICS).unlink(missing_ok=True)
     training = {key: state[key] for key in ("recipe", "step", "seconds")}
     write_metrics(folder, {"training": training})
-    for key, fit in {**fitting, "results": results}.items():
+    return measure_all(folder, measurements)
+
+
+def measure_all(folder: Path, measurements: Sequence[Measurement]) -> Model:
+    """Measure the model in `folder`, write its metrics and card, refresh the tables beside it."""
+    for measured in measurements:
         model = load(folder)
-        if found := fit(model):
-            write_metrics(folder, model.metrics | {key: found})
+        metrics = model.metrics | measured(model)
+        write_metrics(folder, {key: value for key, value in metrics.items() if value})
     model = load(folder)
     (folder / "README.md").write_text(card(model), encoding="utf-8")
-    refresh_tables(models)
+    refresh_tables(folder.parent)
     return model
 
 

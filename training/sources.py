@@ -34,6 +34,9 @@ SOURCES: dict[str, tuple[int, ...]] = {
 }
 """By codec: crf at the preset medium or its like, quantiser scale, or IJG quality."""
 
+CODECS = {"jpeg": (), "h264": ("h264",), "mpeg": ("mpeg4", "mpeg2video")}
+"""By codec of the training: those of `SOURCES` that its models are measured on."""
+
 DRAWN = 8
 DRAWN_SIZE = 320
 DRAWN_SEED = 1000

@@ -3,31 +3,80 @@
 A blind network restores by what it takes the damage for; on what it wasn't trained on it does too
 little or, far worse, too much. Where the stream tells how coarse it is, the residual is scaled by
 the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
-so that a clip counts as much as it does in dB.
+so that a clip counts as much as it does in dB. Where the residual of a plane is larger than the
+quantization explains, most of it is texture or grain: the factor falls by `Model.trust`, whose
+limit is fitted too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from training.data import Luma, encoded, jpeg, read_luma
+from training.data import Luma, encoded, halved, jpeg, load_folder, read_luma
 from training.drawings import drawing, drawn_film
+from training.sources import CODECS
 from training.video import film
-from vfilter.bitstream import MACROBLOCK, QP_CODECS, Hints, scaled_luma_table
+from vfilter.bitstream import (
+    MACROBLOCK,
+    QP_CODECS,
+    Hints,
+    explained_error,
+    scaled_luma_table,
+)
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
-from vfilter.weights import Model
+from vfilter.tiles import residual_of
+from vfilter.weights import ALIASES, TRAINED, Model, load
 
 Curve = dict[str, float]
+
+LIMITS = (math.inf, 2.2, 1.6, 1.1, 0.8, 0.56, 0.4, 0.28, 0.2, 0.14, 0.1, 0.07, 0.05)
+"""Limits of `Model.trust` among which the best is looked for; the first is none."""
+
+LOSS = 2.0
+"""How much more a loss in dB counts than a gain in the choice of a limit."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a frame tells about the strength at each of its macroblocks.
+
+    along, square: <residual, original - distorted> and <residual, residual>, (rows, columns),
+        relative to the frame's squared error.
+    point: (rows, columns), the point of the curve that each is at.
+    excess: the residual's mean square by the error that quantization explains, 0 if unknown.
+    error: the frame's mean squared error, in squared codes.
+    """
+
+    along: NDArray[np.float64]
+    square: NDArray[np.float64]
+    point: NDArray[np.int64]
+    excess: float
+    error: float
+
+    def trust(self, limit: float) -> float:
+        """`Model.trust` by this limit."""
+        return 1 / (1 + self.excess / limit)
+
+    def loss(self, strengths: NDArray[np.float64]) -> float:
+        """What is lost in dB at `strengths`, rounding to whole codes included."""
+        square = float((strengths**2 * self.square).sum())
+        along = float((strengths * self.along).sum())
+        rounding = min(square, 1 / 12 / self.error)
+        return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
+
 
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 98, 100)
 """Where the strength for JPEG is fitted: closer where it changes more."""
@@ -42,19 +91,22 @@ def _scales(*scales: int) -> tuple[dict[str, str], ...]:
 
 
 ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
-    "h264": ("libx264", tuple({"crf": str(crf)} for crf in (14, 18, 22, 26, 30, 34, 38, 42))),
-    "mpeg4": ("mpeg4", _scales(2, 3, 4, 6, 8, 12, 18, 28)),
-    "mpeg2video": ("mpeg2video", _scales(2, 3, 4, 6, 8, 12, 18, 28)),
+    "h264": ("libx264", tuple({"crf": str(crf)} for crf in (8, 14, 18, 22, 26, 30, 34, 38, 42))),
+    "mpeg4": ("mpeg4", _scales(1, 2, 3, 4, 6, 8, 12, 18, 28)),
+    "mpeg2video": ("mpeg2video", _scales(1, 2, 3, 4, 6, 8, 12, 18, 28)),
     "vp9": (
         "libvpx-vp9",
         tuple({"crf": str(crf), "b": "0", "cpu-used": "4"} for crf in (10, 20, 30, 40, 50)),
     ),
-    "hevc": ("libx265", ({"crf": "24", "x265-params": "log-level=error"},)),
-    "av1": ("libsvtav1", ({"crf": "28", "preset": "8"},)),
+    "hevc": (
+        "libx265",
+        tuple({"crf": crf, "x265-params": "log-level=error"} for crf in ("18", "24")),
+    ),
+    "av1": ("libsvtav1", tuple({"crf": crf, "preset": "8"} for crf in ("22", "28"))),
     "vp8": ("libvpx", ({"crf": "10", "b": "2M", "cpu-used": "4"},)),
 }
 """By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
-no quantizer at one good setting."""
+no quantizer at good settings."""
 
 FITTED = {
     "jpeg": ("h264", "mpeg4", "mpeg2video"),
@@ -85,6 +137,34 @@ DRAWN = 2
 
 MARGIN = 0.01
 """PSNR in dB by which a model must be better on films of photographs to be taken for real ones."""
+
+
+def fit_strengths(model: Model, data: Path) -> dict[str, Any]:
+    """Curves and limits of `model` as its metrics have them, fitted on half of the clips of `data`,
+    photographs of BSDS500, and drawings."""
+    fitted = {}
+    clips = [read_clip(path) for path in training_clips(data / "clips")]
+    if model.codec == "jpeg":
+        photographs = [halved(plane) for plane in load_folder(data / "BSDS500/train")[::10]]
+        planes = photographs + [clip[0] for clip in clips]
+        fitted["mjpeg"] = fit_jpeg(model, planes + drawn_stills(len(planes) // 5))
+    if model.quality[0] < model.quality[1]:
+        films = clips + unseen_clips(load_folder(data / "BSDS500/val")[::5]) + drawn_clips()
+        fitted |= {codec: fit_codec(model, codec, films) for codec in FITTED[model.codec]}
+    limits = {codec: limit for codec, (_, limit) in fitted.items() if limit < math.inf}
+    return {"strength": {codec: curve for codec, (curve, _) in fitted.items()}, "limits": limits}
+
+
+def fit_part(model: Model, data: Path) -> list[int]:
+    """Where `model` serves better than the one for all qualities of its codec; empty for those."""
+    alias = model.network.name
+    if alias not in ALIASES or model.name in {f"{alias}-{codec}" for codec in TRAINED}:
+        return []
+    photographs = load_folder(data / "BSDS500/val")
+    if model.codec == "jpeg":
+        return fit_range(model, load(ALIASES[alias]), [p[:240, :240] for p in photographs[::5]])
+    films = unseen_clips(photographs[::4]) + drawn_clips()
+    return fit_quantizers(model, load(alias, codec=model.codec), CODECS[model.codec], films)
 
 
 def training_clips(folder: Path) -> list[Path]:
@@ -118,17 +198,25 @@ def drawn_stills(count: int) -> list[Luma]:
     return [drawing(SIZE, np.random.default_rng(i)) for i in range(count)]
 
 
-def fit_jpeg(model: Model, planes: Sequence[Luma]) -> Curve:
-    """The factor of least squared error over `planes` by JPEG quality, 0 to `LARGEST`."""
-    curve = {}
-    with Restorer(model, precision="fp32") as restorer:
+def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
+    """The factor of least squared error over `planes` by JPEG quality, 0 to `LARGEST`, and the
+    limit of `Model.trust`.
+
+    It is 0 where what it gains is lost again by rounding to whole codes.
+    """
+    samples = []
+    with Restorer(model) as restorer:
         for quality in QUALITIES:
-            sums = np.zeros(2)
+            hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
             for plane in planes:
-                distorted = jpeg(plane, quality)
-                sums += _products(restorer, distorted, plane).sum(axis=(0, 1))
-            curve[str(quality)] = _factor(sums)
-    return curve
+                point = np.full((1, 1), quality)
+                samples.append(_sample(restorer, jpeg(plane, quality), plane, hints, point))
+    factors, limit = _fit(samples)
+    for quality, factor in factors.items():
+        at = (sample for sample in samples if sample.point[0, 0] == quality)
+        if sum(sample.loss(sample.trust(limit) * factor * np.ones(1)) for sample in at) > 0:
+            factors[quality] = 0.0
+    return {str(point): round(factor, 3) for point, factor in sorted(factors.items())}, limit
 
 
 def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
@@ -155,38 +243,31 @@ def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
         return [own - len(list(below)), own + len(list(above))]
 
 
-def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> Curve:
-    """The factor of least error over the macroblocks of `clips` by their quantizer.
+def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> tuple[Curve, float]:
+    """The factor of least error over the macroblocks of `clips` by their quantizer, and the limit
+    of `Model.trust`.
 
     It is not let rise towards finer quantizers, where encoders put the blocks that are easy.
-    A codec whose streams tell no quantizer has one point, at 0.
+    A codec whose streams tell no quantizer has one point, at 0, and no limit (infinity).
     """
     encoder, settings = ENCODERS[codec]
     width = BINS.get(codec, BIN)
-    bins: dict[int, NDArray[np.float64]] = {}
-    counts: dict[int, int] = {}
-    with Restorer(model, precision="fp32") as restorer, TemporaryDirectory() as folder:
+    samples = []
+    with Restorer(model) as restorer, TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mkv"
-        for options in settings:
-            for clip in clips:
-                path.write_bytes(encoded(clip, encoder, options).getvalue())
-                for index, (distorted, hints) in enumerate(_hinted(path)):
-                    if index not in SHOWN:
-                        continue
+        for options, clip in product(settings, clips):
+            path.write_bytes(encoded(clip, encoder, options).getvalue())
+            for index, (distorted, hints) in enumerate(_hinted(path)):
+                if index in SHOWN:
                     qp = np.asarray([[0]] if hints.qp is None else hints.qp, dtype=np.int64)
-                    products = _products(restorer, distorted, clip[index])
-                    which = np.broadcast_to(qp // width, products.shape[:2])
-                    for point in np.unique(which):
-                        chosen = products[which == point]
-                        bins[point] = bins.get(point, np.zeros(2)) + chosen.sum(axis=0)
-                        counts[point] = counts.get(point, 0) + len(chosen)
-    known = sorted((point for point in bins if counts[point] >= FEWEST), reverse=True)
-    falling = np.minimum.accumulate([LARGEST] + [_factor(bins[point]) for point in known])[1:]
+                    point = qp // width
+                    samples.append(_sample(restorer, distorted, clip[index], hints, point))
+    factors, limit = _fit(samples, falling=True)
     centre = (width - 1) / 2 if codec in QP_CODECS else 0
-    return {
-        f"{point * width + centre:g}": float(factor)
-        for point, factor in zip(reversed(known), reversed(falling), strict=True)
+    curve = {
+        f"{point * width + centre:g}": round(factor, 3) for point, factor in sorted(factors.items())
     }
+    return curve, limit
 
 
 def fit_quantizers(
@@ -226,19 +307,48 @@ def _hinted(path: Path) -> list[tuple[Luma, Hints]]:
         return [(luma_plane(frame).copy(), hints_of(frame)) for frame in frames]
 
 
-def _products(restorer: Restorer, distorted: Luma, plane: Luma) -> NDArray[np.float64]:
-    """<residual, original - distorted> and <residual, residual> by macroblock, (R, C, 2).
-
-    Relative to the error of `distorted`.
-    """
-    residual = restorer.luma(distorted).astype(np.float64) - distorted
+def _sample(
+    restorer: Restorer, distorted: Luma, plane: Luma, hints: Hints, point: NDArray[np.int64]
+) -> Sample:
+    """The sample of a frame; point: of each macroblock, or (1, 1), of all."""
+    known = residual_of(restorer.engine, distorted, 255, None, None)
+    residual = 255 * np.asarray(known.residual, dtype=np.float64)
     missing = plane.astype(np.float64) - distorted
-    height, width = (length // MACROBLOCK * MACROBLOCK for length in plane.shape)
-    tiles = np.stack([residual * missing, residual**2], axis=-1)[:height, :width]
-    shape = (height // MACROBLOCK, MACROBLOCK, width // MACROBLOCK, MACROBLOCK, 2)
-    return np.asarray(tiles.reshape(shape).sum(axis=(1, 3))) / max(mse(distorted, plane), 0.1)
+    rows, columns = (length // MACROBLOCK for length in plane.shape)
+    tiles = np.stack([residual * missing, residual**2])
+    tiles = tiles[:, : rows * MACROBLOCK, : columns * MACROBLOCK]
+    sums = tiles.reshape(2, rows, MACROBLOCK, columns, MACROBLOCK).sum(axis=(2, 4))
+    error = max(mse(distorted, plane), 0.1)
+    along, square = sums / (error * rows * columns * MACROBLOCK**2)
+    explained = explained_error(hints)
+    excess = 0.0 if explained is None else float(np.mean(residual**2)) / explained
+    if point.size > 1:
+        point = point[:rows, :columns]
+    return Sample(along, square, np.broadcast_to(point, (rows, columns)), excess, error)
 
 
-def _factor(sums: NDArray[np.float64]) -> float:
-    along, square = sums
-    return round(float(min(max(along / max(square, 1.0), 0.0), LARGEST)), 3)
+def _fit(samples: Sequence[Sample], *, falling: bool = False) -> tuple[dict[int, float], float]:
+    """The factor of least error by point, and the limit with which they lose least in dB.
+
+    falling: whether the factor may not rise towards lower points. Points of fewer than `FEWEST`
+    macroblocks are left out.
+    """
+    sizes = np.bincount(np.concatenate([sample.point.ravel() for sample in samples]))
+    points = [int(point) for point in np.flatnonzero(sizes >= min(FEWEST, sizes.max()))]
+    best: tuple[float, dict[int, float], float] = (math.inf, {}, math.inf)
+    for limit in LIMITS:
+        along, square = np.zeros(len(sizes)), np.zeros(len(sizes))
+        for sample in samples:
+            trust = sample.trust(limit)
+            np.add.at(along, sample.point, trust * sample.along)
+            np.add.at(square, sample.point, trust**2 * sample.square)
+        factors = np.clip(along[points] / np.maximum(square[points], 1e-9), 0, LARGEST)
+        if falling:
+            factors = np.minimum.accumulate(factors[::-1])[::-1]
+        lost = 0.0
+        for sample in samples:
+            loss = sample.loss(sample.trust(limit) * np.interp(sample.point, points, factors))
+            lost += loss * (LOSS if loss > 0 else 1)
+        if lost < best[0]:
+            best = lost, dict(zip(points, factors.tolist(), strict=True)), limit
+    return best[1:]

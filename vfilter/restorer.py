@@ -169,8 +169,9 @@ class Restorer:
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
             full = 2**depth - 1
-            factor = like(np.float32(full * strength), plane)
-            sums = factor * self._residual(model, plane, depth, field)
+            residual = self._residual(model, plane, depth, field)
+            trust = model.trust(hints, _energy(residual))
+            sums = like(np.float32(full * trust * strength), plane) * residual
             sums += plane
             xp.round(sums, out=sums)
             xp.clip(sums, 0, full, out=sums)
@@ -238,6 +239,12 @@ class Restorer:
         result = av.VideoFrame.from_dlpack((samples, frame.planes[1]), format=name)
         result.pts, result.time_base = frame.pts, frame.time_base
         return result
+
+
+def _energy(residual: Plane) -> float:
+    """The mean square of a residual in full scales, in squared codes of 8 bits."""
+    flat = residual.reshape(-1)
+    return 255**2 * float(namespace(flat).vdot(flat, flat)) / len(flat)
 
 
 def _checked_depth(y: Plane, depth: int | None) -> int:

@@ -247,6 +247,7 @@ class Source:
 
     def _decoded(self) -> Iterator[VideoFrame | Packet[Any]]:
         """Everything in the file with its own times; frames without the quantizers."""
+        table: Hints | None = None
         for packet in self._packets():
             self._check_encryption(packet)
             if packet.stream.index != self.video.index:
@@ -254,7 +255,10 @@ class Source:
                     yield packet
                 continue
             if packet.size and self._codec == "mjpeg":
-                packet.opaque = jpeg_hints(bytes(packet))
+                told = jpeg_hints(bytes(packet))
+                # FFmpeg, too, goes on with the tables of a packet before
+                table = told if told.luma_table is not None else table
+                packet.opaque = told if table is None else table
             if packet.size and self._mark_fields is None:
                 self._mark_fields = field_marking(self._decoder, bytes(packet), self.time_base)
             for frame in self._decode(packet):

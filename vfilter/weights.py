@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vfilter.bitstream import QP_CODECS, Hints, scaled_luma_table
+from vfilter.bitstream import QP_CODECS, Hints, explained_error, scaled_luma_table
 from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 
@@ -34,14 +34,18 @@ WITH_8X8_DCT = ("vc1", "wmv3", "theora", "dvvideo")
 """Codecs of 8x8 DCT blocks whose quantizers nothing tells."""
 
 MEZZANINE = ("prores", "dnxhd", "cfhd", "jpeg2000")
-"""Codecs that lose next to nothing as they are used."""
+"""Codecs that lose next to nothing as they are used, and are left alone."""
 
 USUAL_QP = 26.0
 """The H.264 QP that a lossy source is taken for if its codec tells no quantizer: of the usual
 crf 23, whose B-frames are coarser."""
 
 USUAL_QSCALE = 4.0
-"""The quantiser scale of MPEG-2 that the codecs `WITH_8X8_DCT` are taken for."""
+"""The quantiser scale of MPEG-2 that MPEG-4, MPEG-2 and the codecs `WITH_8X8_DCT` are taken for if
+they tell none."""
+
+USUAL_QUALITY = 80
+"""The IJG quality that MJPEG is taken for whose tables can't be read."""
 
 WEIGHTS = "weights.safetensors"
 METRICS = "metrics.json"
@@ -135,21 +139,38 @@ class Model:
 
         By the curves in the metrics (`training/strength.py`): for JPEG over the IJG quality, for
         codecs with quantizers over those, linear between the points of the fit and the nearest
-        one's beyond; for other codecs one factor, their own or that of a good H.264 or MPEG-2
-        (`USUAL_QP`, `USUAL_QSCALE`). 1 for a source that tells nothing and for a model without
-        the curve.
+        one's beyond; for other codecs, and where none are told, one factor, their own or that of a
+        good source (`USUAL_QUALITY`, `USUAL_QP`, `USUAL_QSCALE`; none for `MEZZANINE`). 1 for a
+        source that tells nothing and for a model without the curve.
         Returns one factor, or (rows, columns) float32, one for each macroblock.
         Raises ModelError if the metrics are damaged.
         """
         if hints.codec == "mjpeg" or hints.luma_table is not None:
             quality = hints.jpeg_quality
-            return 1.0 if quality is None else float(self._at("mjpeg", quality))
+            return float(self._at("mjpeg", USUAL_QUALITY if quality is None else quality))
         if hints.codec is None:
             return 1.0
+        if hints.codec in MEZZANINE:
+            return 0.0
         curve = QP_CODECS.get(hints.codec, "")
         if hints.qp is None or curve not in self._curves:
             return float(self._at(*self._usual(hints.codec)))
         return self._at(curve, hints.qp).astype(np.float32)
+
+    def trust(self, hints: Hints, energy: float) -> float:
+        """The factor, 0 to 1, for a residual that is larger than quantization explains.
+
+        energy: the mean square of the residual of the plane, in squared codes of 8 bits.
+        1 / (1 + energy / (limit * `explained_error`)), by the limit of the fit
+        (`training/strength.py`): of what the network finds where there is hardly an error, texture
+        and grain are most. 1 where nothing tells the steps, and for a model without the limit.
+        Raises ModelError if the metrics are damaged.
+        """
+        explained = explained_error(hints)
+        curve = "mjpeg" if hints.luma_table is not None else QP_CODECS.get(hints.codec or "", "")
+        if explained is None or curve not in self._limits:
+            return 1.0
+        return 1 / (1 + energy / (self._limits[curve] * explained))
 
     @cached_property
     def part(self) -> tuple[int, int] | None:
@@ -168,10 +189,11 @@ class Model:
 
     def _usual(self, codec: str) -> tuple[str, float]:
         """The curve for a codec of unknown quantizers, and where on it."""
-        if codec in MEZZANINE:
-            return "h264", 0.0
         if codec in WITH_8X8_DCT:
             return "mpeg2video", 2 * USUAL_QSCALE
+        kin = QP_CODECS.get(codec, codec)
+        if kin in ("mpeg4", "mpeg2video") and kin in self._curves:
+            return kin, 2 * USUAL_QSCALE
         return (codec, 0.0) if codec in self._curves.keys() - QP_CODECS else ("h264", USUAL_QP)
 
     def _at(self, codec: str, where: float | NDArray[np.float32]) -> NDArray[np.float64]:
@@ -190,6 +212,17 @@ class Model:
         except (AttributeError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
         return curves
+
+    @cached_property
+    def _limits(self) -> dict[str, float]:
+        """By codec: the share of `explained_error` at which a residual is worth half."""
+        try:
+            limits = {codec: float(x) for codec, x in self.metrics.get("limits", {}).items()}
+            if not all(limit > 0 for limit in limits.values()):
+                raise ValueError(f"limits {limits}")
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+        return limits
 
     def _damaged(self, error: Exception) -> ModelError:
         return ModelError(
