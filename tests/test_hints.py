@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from vfilter.bitstream import Hints, jpeg_hints, nearest_quality, scaled_luma_table
+from vfilter.bitstream import (
+    Hints,
+    explained_error,
+    jpeg_hints,
+    nearest_quality,
+    scaled_luma_table,
+)
 from vfilter.luma import luma_plane
 from vfilter.projection import project
 from vfilter.restorer import Restorer
@@ -104,9 +110,36 @@ def test_tables_of_16_bits_are_read() -> None:
     assert hints.luma_table == tuple(scaled_luma_table(50))
 
 
-def test_hints_check_their_table() -> None:
+def test_hints_check_what_they_are_given() -> None:
     with pytest.raises(ValueError, match="64 positive steps"):
         Hints(luma_table=(1, 2, 3))
+    with pytest.raises(ValueError, match="finite"):
+        Hints(codec="h264", qp=np.full((2, 2), np.nan, np.float32))
+    given: Any = np.full(64, 16)
+    assert Hints(luma_table=given) == Hints(luma_table=(16,) * 64)
+
+
+def test_fields_of_one_table_tell_it_and_of_two_none() -> None:
+    coarse, fine = (gray_jpeg(plane(16, 16), quality) for quality in (20, 80))
+    assert jpeg_hints(coarse + coarse).jpeg_quality == 20
+    assert jpeg_hints(coarse + fine) == Hints(codec="mjpeg")
+
+
+def test_a_table_serves_the_packets_without_one(tmp_path: Path) -> None:
+    jpegs = [media.jpeg(index, 30) for index in range(3)]
+    for index in (1, 2):
+        jpegs[index] = without_tables(jpegs[index])
+    with Source(mjpeg(tmp_path / "a.avi", jpegs)) as source:
+        frames = [item for item in source if isinstance(item, av.VideoFrame)]
+    assert [hints_of(frame).jpeg_quality for frame in frames] == [30, 30, 30]
+
+
+def without_tables(jpeg: bytes) -> bytes:
+    """A JPEG without its segments of quantization tables (DQT)."""
+    while (start := jpeg.find(b"\xff\xdb")) >= 0:
+        length = int.from_bytes(jpeg[start + 2 : start + 4], "big")
+        jpeg = jpeg[:start] + jpeg[start + 2 + length :]
+    return jpeg
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (45, 61), (9, 8), (7, 30)])
@@ -266,6 +299,56 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
         assert restore.model.strength(Hints(codec="mjpeg")) == 0.0  # as of quality 80
 
 
+@pytest.mark.parametrize(
+    ("hints", "steps"),
+    [
+        (Hints(luma_table=(6,) * 64), 6),
+        (Hints(codec="h264", qp=np.array([[16]])), 4),
+        (Hints(codec="mpeg4", qp=np.array([[10]])), 10),
+        (Hints(codec="mpeg2video", qp=np.array([[10]])), 10),
+        (Hints(codec="h264", qp=np.array([[4, 10]])), 2.5**0.5),
+    ],
+)
+def test_quantization_explains_a_twelfth_of_its_squared_step(hints: Hints, steps: float) -> None:
+    assert explained_error(hints) == pytest.approx(steps**2 / 12)
+
+
+def test_the_steps_of_vp9_are_those_of_its_table() -> None:
+    for index, step in ((1, 8), (40, 47), (96, 104), (128, 176), (255, 1828)):  # ac_qlookup, about
+        told = explained_error(Hints(codec="vp9", qp=np.array([[index]])))
+        assert told == pytest.approx((step / 8) ** 2 / 12, rel=0.15)
+
+
+@pytest.mark.parametrize("codec", [None, "hevc", "prores"])
+def test_nothing_is_explained_where_no_steps_are_told(codec: str | None) -> None:
+    assert explained_error(Hints(codec=codec)) is None
+
+
+def test_a_residual_beyond_what_quantization_explains_is_distrusted(
+    model: Path, tmp_path: Path
+) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(model, fitted)
+    (fitted / "metrics.json").write_text(json.dumps({"limits": {"h264": 0.5, "mjpeg": 0.5}}))
+    before = plane(48, 64)
+    at = {qp: Hints(codec="h264", qp=np.full((3, 4), qp)) for qp in (2, 30, 51)}
+    with Restorer(fitted) as restore, Restorer(model) as full:
+        change = full.luma(before).astype(float) - before
+        changes = [
+            restore.luma(before, hints=hints).astype(float) - before for hints in at.values()
+        ]
+        sums = [float((some * change).sum() / (change**2).sum()) for some in changes]
+        for hints, share in zip(at.values(), sums, strict=True):
+            explained = explained_error(hints)
+            assert explained is not None
+            expected = 1 / (1 + float((change**2).mean()) / (0.5 * explained))
+            assert share == pytest.approx(expected, abs=0.05)
+        assert sums[0] < 0.1 and sums[2] > 0.9
+        assert restore.model.trust(Hints(codec="hevc"), 9.0) == 1.0
+        assert full.model.trust(at[2], 9.0) == 1.0
+        assert restore.model.trust(Hints(luma_table=(6,) * 64), 1.5) == pytest.approx(0.5)
+
+
 def test_weights_are_those_for_the_codec(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +440,7 @@ def test_damaged_strengths_are_named(model: Path, tmp_path: Path) -> None:
 
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
-    (broken / "metrics.json").write_text(json.dumps({"strength": {"mjpeg": {"20": "strong"}}}))
-    with Restorer(broken) as restore, pytest.raises(ModelError, match="damaged"):
-        restore.luma(plane(16, 16), hints=Hints(luma_table=tuple([16] * 64)))
+    for metrics in ({"strength": {"mjpeg": {"20": "strong"}}}, {"limits": {"mjpeg": 0}}):
+        (broken / "metrics.json").write_text(json.dumps(metrics))
+        with Restorer(broken) as restore, pytest.raises(ModelError, match="damaged"):
+            restore.luma(plane(16, 16), hints=Hints(luma_table=tuple([16] * 64)))
