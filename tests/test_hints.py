@@ -241,6 +241,15 @@ def test_frames_of_vp9_tell_one_quantizer(tmp_path: Path) -> None:
     assert 0 < quantizers[0] < quantizers[1] < 256
 
 
+def test_a_file_tells_its_bits(tmp_path: Path) -> None:
+    path = media.video_file(tmp_path / "a.mp4", "libx265", frames=8, crf="10")
+    with av.open(str(path)) as container:
+        sizes = [packet.size for packet in container.demux(video=0)]
+    with Source(path) as source:
+        told = hints_of(source.first).bits_per_pixel
+    assert told == pytest.approx(8 * sum(sizes) / (8 * media.WIDTH * media.HEIGHT), rel=0.2)
+
+
 def test_a_lossless_codec_tells_of_no_compression(tmp_path: Path) -> None:
     with Source(media.video_file(tmp_path / "a.mkv", "ffv1")) as source:
         assert hints_of(source.first) == Hints()
@@ -281,6 +290,9 @@ def test_a_codec_without_a_curve_is_taken_for_h264(model: Path, tmp_path: Path) 
         assert restore.model.strength(Hints(codec="av1")) == pytest.approx(0.5)
         assert restore.model.strength(Hints(codec="hevc")) == pytest.approx(0.6)
         assert restore.model.strength(Hints(codec="prores")) == 0.0
+        for bits, strength in ((0.1, 0.6), (0.5, 0.3), (2.0, 0.0)):
+            hints = Hints(codec="hevc", bits_per_pixel=bits)
+            assert restore.model.strength(hints) == pytest.approx(strength)
 
 
 def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:

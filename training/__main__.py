@@ -160,10 +160,15 @@ def strength_command(
     names: Annotated[list[str], typer.Argument(help="Models to fit the strength of.")],
     models: Annotated[Path, typer.Option(help="Folder of the models.")] = Path("models"),
     frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 5,
+    measured: Annotated[bool, typer.Option("--measure/--no-measure")] = True,
 ) -> None:
-    """Fit again how strongly models serve each quality, and where; export does it too."""
+    """Fit again how strongly models serve each quality, and where; export does it too.
+
+    And measure again what they gain, which is needless for one quality: its strength there is 1.
+    """
+    fits, parts, _, results = _measurements(data, frames)
     for name in names:
-        measure_all(models / name, _measurements(data, frames))
+        measure_all(models / name, (fits, parts, results) if measured else (fits, parts))
 
 
 def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:

@@ -45,7 +45,7 @@ Curve = dict[str, float]
 LIMITS = (math.inf, 2.2, 1.6, 1.1, 0.8, 0.56, 0.4, 0.28, 0.2, 0.14, 0.1, 0.07, 0.05)
 """Limits of `Model.trust` among which the best is looked for; the first is none."""
 
-LOSS = 2.0
+LOSS = 1.5
 """How much more a loss in dB counts than a gain in the choice of a limit."""
 
 
@@ -107,6 +107,9 @@ ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
 }
 """By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
 no quantizer at good settings."""
+
+FOREIGN = tuple(options | {"strict": "-1"} for options in _scales(2, 3, 5, 8))
+"""Options of FFmpeg's MJPEG encoder, for limited range, in the fit for JPEG."""
 
 FITTED = {
     "jpeg": ("h264", "mpeg4", "mpeg2video"),
@@ -202,19 +205,30 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     """The factor of least squared error over `planes` by JPEG quality, 0 to `LARGEST`, and the
     limit of `Model.trust`.
 
+    Half of the planes are compressed by FFmpeg too, whose tables are flatter, as many cameras' are.
     It is 0 where what it gains is lost again by rounding to whole codes.
     """
     samples = []
-    with Restorer(model) as restorer:
+
+    def add(distorted: Luma, plane: Luma, hints: Hints) -> None:
+        nearest = min(QUALITIES, key=lambda quality: abs(quality - (hints.jpeg_quality or 0)))
+        samples.append(_sample(restorer, distorted, plane, hints, np.full((1, 1), nearest)))
+
+    with Restorer(model) as restorer, TemporaryDirectory() as folder:
         for quality in QUALITIES:
             hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
             for plane in planes:
-                point = np.full((1, 1), quality)
-                samples.append(_sample(restorer, jpeg(plane, quality), plane, hints, point))
+                add(jpeg(plane, quality), plane, hints)
+        path = Path(folder) / "still.mkv"
+        for options, plane in product(FOREIGN, planes[1::2]):
+            path.write_bytes(encoded([plane], "mjpeg", options).getvalue())
+            ((distorted, hints),) = _hinted(path)
+            add(distorted, plane, hints)
     factors, limit = _fit(samples)
     for quality, factor in factors.items():
         at = (sample for sample in samples if sample.point[0, 0] == quality)
-        if sum(sample.loss(sample.trust(limit) * factor * np.ones(1)) for sample in at) > 0:
+        losses = [sample.loss(sample.trust(limit) * np.array(factor)) for sample in at]
+        if sum(map(_weighed, losses)) > 0:
             factors[quality] = 0.0
     return {str(point): round(factor, 3) for point, factor in sorted(factors.items())}, limit
 
@@ -347,8 +361,13 @@ def _fit(samples: Sequence[Sample], *, falling: bool = False) -> tuple[dict[int,
             factors = np.minimum.accumulate(factors[::-1])[::-1]
         lost = 0.0
         for sample in samples:
-            loss = sample.loss(sample.trust(limit) * np.interp(sample.point, points, factors))
-            lost += loss * (LOSS if loss > 0 else 1)
+            strengths = sample.trust(limit) * np.interp(sample.point, points, factors)
+            lost += _weighed(sample.loss(strengths))
         if lost < best[0]:
             best = lost, dict(zip(points, factors.tolist(), strict=True)), limit
     return best[1:]
+
+
+def _weighed(loss: float) -> float:
+    """A loss in dB by what it counts, a gain being less than 0."""
+    return loss * (LOSS if loss > 0 else 1)

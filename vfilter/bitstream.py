@@ -53,11 +53,13 @@ class Hints:
     luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
     qp: (rows, columns) float32, the quantizer of each macroblock: of H.264 its QP, 0 to 51, of
         MPEG-1, 2 and 4 twice the quantiser scale; of VP9 the frame's base_q_idx, (1, 1).
+    bits_per_pixel: of the whole file, as far as its header tells.
     """
 
     codec: str | None = None
     luma_table: tuple[int, ...] | None = None
     qp: NDArray[np.float32] | None = field(default=None, compare=False)
+    bits_per_pixel: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.luma_table is not None:
@@ -98,11 +100,12 @@ def explained_error(hints: Hints) -> float | None:
     """The mean squared error of luma, in squared codes of 8 bits, that quantization explains.
 
     That of coefficients that lie anywhere in their intervals, a twelfth of the squared step; mean
-    over the table of a JPEG frame (the transform is orthonormal), or over the macroblocks. Coarse
-    sources have less, their high frequencies having been small. None where no steps are told.
+    over the macroblocks, geometric mean over the table of a JPEG frame (the transform is
+    orthonormal; the coarsest steps are of high frequencies, which were small before). Coarse
+    sources have less. None where no steps are told.
     """
     if hints.luma_table is not None:
-        steps = np.array(hints.luma_table, dtype=np.float64)
+        steps = np.exp(np.log(hints.luma_table).mean())
     elif hints.qp is None or hints.codec not in QP_CODECS:
         return None
     else:

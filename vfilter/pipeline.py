@@ -120,7 +120,7 @@ class Summary:
         not as in the first one, while the output is tagged as that throughout.
     jpeg_quality: lowest and highest nearest IJG quality of a frame, None if none told it.
     quantizer: lowest and highest mean quantizer of a frame on its codec's own scale, or None.
-    strength: mean factor of the change.
+    strength: mean factor of the change by what the stream tells (`Model.strength`).
     reused: segments that an unfinished run had left.
     verified: what was found to be right when the output was read back; empty if it wasn't read.
     """

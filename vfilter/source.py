@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -210,6 +211,13 @@ class Source:
         exported = {"export_side_data": "venc_params"} if self._codec in QP_CODECS else {}
         self._decoder.options = {"max_pixels": str(max_pixels)} | exported
 
+    @cached_property
+    def _bits_per_pixel(self) -> float | None:
+        """Bits for a pixel by the headers, sound counted in where they tell no more."""
+        bits = self.video.bit_rate or self.container.bit_rate
+        pixels = self.video.width * self.video.height * (self.video.average_rate or 0)
+        return float(bits / pixels) if bits and pixels else None
+
     def _seek(self) -> None:
         """Go near the begin of the range, where that is exact; the rest is read and passed over."""
         if self._part.start and self.container.format.name.startswith(INDEXED):
@@ -263,7 +271,7 @@ class Source:
                 self._mark_fields = field_marking(self._decoder, bytes(packet), self.time_base)
             for frame in self._decode(packet):
                 if self._codec not in (None, "mjpeg"):
-                    frame.opaque = Hints(codec=self._codec)
+                    frame.opaque = Hints(codec=self._codec, bits_per_pixel=self._bits_per_pixel)
                 yield self._mark_fields(frame) if self._mark_fields else frame
 
     def _packets(self) -> Iterator[Packet[Any]]:

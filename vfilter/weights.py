@@ -44,6 +44,10 @@ USUAL_QSCALE = 4.0
 """The quantiser scale of MPEG-2 that MPEG-4, MPEG-2 and the codecs `WITH_8X8_DCT` are taken for if
 they tell none."""
 
+USUAL_BITS = (0.25, 1.0)
+"""Bits per pixel from which on a source of unknown quantizers is taken for a better one than that,
+and from which on it is left alone."""
+
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
 
@@ -140,8 +144,9 @@ class Model:
         By the curves in the metrics (`training/strength.py`): for JPEG over the IJG quality, for
         codecs with quantizers over those, linear between the points of the fit and the nearest
         one's beyond; for other codecs, and where none are told, one factor, their own or that of a
-        good source (`USUAL_QUALITY`, `USUAL_QP`, `USUAL_QSCALE`; none for `MEZZANINE`). 1 for a
-        source that tells nothing and for a model without the curve.
+        good source (`USUAL_QUALITY`, `USUAL_QP`, `USUAL_QSCALE`; none for `MEZZANINE`), less where
+        the bits are many (`USUAL_BITS`). 1 for a source that tells nothing and for a model without
+        the curve.
         Returns one factor, or (rows, columns) float32, one for each macroblock.
         Raises ModelError if the metrics are damaged.
         """
@@ -154,7 +159,7 @@ class Model:
             return 0.0
         curve = QP_CODECS.get(hints.codec, "")
         if hints.qp is None or curve not in self._curves:
-            return float(self._at(*self._usual(hints.codec)))
+            return float(self._at(*self._usual(hints.codec))) * _share(hints)
         return self._at(curve, hints.qp).astype(np.float32)
 
     def trust(self, hints: Hints, energy: float) -> float:
@@ -305,6 +310,13 @@ def _narrow(alias: str, codec: str, coarseness: int, known: Sequence[str]) -> Mo
     if codec != "jpeg":
         return next(iter(fitting), None)
     return min(fitting, key=lambda model: _apart(model.quality[0], coarseness), default=None)
+
+
+def _share(hints: Hints) -> float:
+    """The share, 0 to 1, of the usual strength for a source of unknown quantizers, by its bits."""
+    if hints.bits_per_pixel is None or hints.codec in WITH_8X8_DCT:
+        return 1.0
+    return float(np.interp(np.log(hints.bits_per_pixel), np.log(USUAL_BITS), (1.0, 0.0)))
 
 
 def _within(value: int, bounds: tuple[int, int]) -> bool:
