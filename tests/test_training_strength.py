@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from training.drawings import drawing, drawn_film
 from training.recipes import RECIPES
 from training.samples import Pictures, sample_batch
 from training.sources import drawn_frames, gains
-from training.strength import fit_quantizers
+from training.strength import QUALITIES, fit_codec, fit_jpeg, fit_quantizers
 from vfilter.luma import luma_plane
 from vfilter.weights import Model, load
 
@@ -31,6 +32,30 @@ def test_a_better_network_serves_from_the_lowest_quantizer_at_which_it_is_better
     low, high = fit_quantizers(model, idle(model), ["mpeg4"], clips)
     assert 0 < low < high == 62
     assert fit_quantizers(idle(model), model, ["mpeg4"], clips) == []
+
+
+def test_strength_does_not_rise_towards_fine_quantizers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.strength.FEWEST", 30)
+    clips = [
+        drawn_film(96, 8, np.random.default_rng(4)),
+        drawn_film(96, 8, np.random.default_rng(5)),
+    ]
+    curve, limit = fit_codec(load("l4-h264"), "h264", clips)
+    factors = [curve[point] for point in sorted(curve, key=float)]
+    assert len(factors) > 2 and factors == sorted(factors) and 0 < factors[-1] <= 2
+    assert limit > 0
+
+
+def test_strength_by_jpeg_quality() -> None:
+    planes = [drawing(96, np.random.default_rng(i)) for i in range(3)]
+    curve, limit = fit_jpeg(load("l4-jpeg"), planes)
+    assert [int(quality) for quality in curve] == list(QUALITIES)
+    assert 0 <= curve["95"] < curve["10"] <= 2 and limit > 0
+
+
+def test_without_quantizers_there_is_one_strength_and_no_limit() -> None:
+    curve, limit = fit_codec(load("l4-h264"), "vp8", [drawn_film(96, 8, np.random.default_rng(6))])
+    assert list(curve) == ["0"] and limit == math.inf
 
 
 def test_calibration_is_the_highest_activation() -> None:

@@ -276,7 +276,7 @@ def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> tupl
                     qp = np.asarray([[0]] if hints.qp is None else hints.qp, dtype=np.int64)
                     point = qp // width
                     samples.append(_sample(restorer, distorted, clip[index], hints, point))
-    factors, limit = _fit(samples, falling=True)
+    factors, limit = _fit(samples, FEWEST, falling=True)
     centre = (width - 1) / 2 if codec in QP_CODECS else 0
     curve = {
         f"{point * width + centre:g}": round(factor, 3) for point, factor in sorted(factors.items())
@@ -341,14 +341,16 @@ def _sample(
     return Sample(along, square, np.broadcast_to(point, (rows, columns)), excess, error)
 
 
-def _fit(samples: Sequence[Sample], *, falling: bool = False) -> tuple[dict[int, float], float]:
+def _fit(
+    samples: Sequence[Sample], fewest: int = 1, *, falling: bool = False
+) -> tuple[dict[int, float], float]:
     """The factor of least error by point, and the limit with which they lose least in dB.
 
-    falling: whether the factor may not rise towards lower points. Points of fewer than `FEWEST`
-    macroblocks are left out.
+    fewest: macroblocks that a point needs; falling: whether the factor may not rise towards lower
+    points.
     """
     sizes = np.bincount(np.concatenate([sample.point.ravel() for sample in samples]))
-    points = [int(point) for point in np.flatnonzero(sizes >= min(FEWEST, sizes.max()))]
+    points = [int(point) for point in np.flatnonzero(sizes >= min(fewest, sizes.max()))]
     best: tuple[float, dict[int, float], float] = (math.inf, {}, math.inf)
     for limit in LIMITS:
         along, square = np.zeros(len(sizes)), np.zeros(len(sizes))
