@@ -232,6 +232,9 @@ def sources_command(
     frames: Annotated[int, typer.Option(help="Frames of each clip.")] = 10,
     clips: Annotated[int | None, typer.Option(help="Clips, if not all.")] = None,
     codec: Annotated[list[str] | None, typer.Option(help="Codec, if not all; repeatable.")] = None,
+    setting: Annotated[
+        list[int] | None, typer.Option(help="Crf, scale or quality, if not ours; repeatable.")
+    ] = None,
     drawn: Annotated[bool, typer.Option("--drawn", help="On films of text and drawings.")] = False,
 ) -> None:
     """Measure what the default gains on each kind of source, on half of the clips in DIR/clips.
@@ -240,7 +243,7 @@ def sources_command(
     """
     chosen = checking_clips(data / "clips")[:clips]
     films = drawn_frames(frames) if drawn else [read_frames(clip, frames) for clip in chosen]
-    for row in gains(films, model, codec or list(SOURCES)):
+    for row in gains(films, model, codec or list(SOURCES), setting or ()):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 
 

@@ -70,11 +70,15 @@ def drawn_frames(frames: int) -> list[list[VideoFrame]]:
 
 
 def gains(
-    films: Sequence[Sequence[VideoFrame]], model: str | Model, codecs: Collection[str]
+    films: Sequence[Sequence[VideoFrame]],
+    model: str | Model,
+    codecs: Collection[str],
+    settings: Sequence[int] = (),
 ) -> Iterator[dict[str, Any]]:
     """A row for each source of `codecs`, means over `films`, in dB of PSNR of the decoded luma.
 
-    psnr: of the source; one: gain at the constant strength 1; best: gain at the one constant
+    settings: crf, quantiser scales or qualities in place of those of `SOURCES`.
+    Columns: psnr: of the source; one: gain at the constant strength 1; best: gain at the one constant
     strength, `at`, that serves this row's films best; told: gain by what the stream tells, the
     default; worst: that on the film where it is least; ssim: what SSIM (Gaussian window) gains.
     """
@@ -82,7 +86,7 @@ def gains(
         for codec in codecs:
             network = restore.model_for(Hints(codec=codec))
             with Restorer(network) as blind:
-                for setting in SOURCES[codec]:
+                for setting in settings or SOURCES[codec]:
                     scores = []
                     for pristine in films:
                         path = Path(folder) / ("clip.avi" if codec == "mjpeg" else "clip.mkv")
