@@ -78,9 +78,9 @@ def gains(
     """A row for each source of `codecs`, means over `films`, in dB of PSNR of the decoded luma.
 
     settings: crf, quantiser scales or qualities in place of those of `SOURCES`.
-    Columns: psnr: of the source; one: gain at the constant strength 1; best: gain at the one constant
-    strength, `at`, that serves this row's films best; told: gain by what the stream tells, the
-    default; worst: that on the film where it is least; ssim: what SSIM (Gaussian window) gains.
+    Columns: psnr: of the source; one: gain at the constant strength 1; best: gain at the one
+    constant strength, `at`, that serves this row's films best; told: gain by what the stream tells,
+    the default; worst: that on the film where it is least; ssim: what SSIM (Gaussian window) gains.
     """
     with Restorer(model) as restore, TemporaryDirectory() as folder:
         for codec in codecs:

@@ -56,7 +56,8 @@ class Restorer:
         engine: "auto" (PyTorch on CUDA, on the processor what is fastest there), "openvino" or
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
-            quality (`Model.strength`) where hints tell it.
+            quality (`Model.strength`) where hints tell it, and less where the residual is more than
+            its quantization explains (`Model.trust`).
         project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the engine.
         reuse: whether tiles that the plane before had too are computed once; changes no byte.
@@ -143,7 +144,8 @@ class Restorer:
         return with_luma(frame, self._fields(luma, depth, hints, frame.interlaced_frame))
 
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
-        """Restored luma: clip(round(y + strength * residual)).
+        """Restored luma: clip(round(y + strength * residual)), the strength by `Model.strength` and
+        `Model.trust` where hints are told.
 
         y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
             with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
