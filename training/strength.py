@@ -98,15 +98,12 @@ ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
         "libvpx-vp9",
         tuple({"crf": str(crf), "b": "0", "cpu-used": "4"} for crf in (10, 20, 30, 40, 50)),
     ),
-    "hevc": (
-        "libx265",
-        tuple({"crf": crf, "x265-params": "log-level=error"} for crf in ("18", "24")),
-    ),
-    "av1": ("libsvtav1", tuple({"crf": crf, "preset": "8"} for crf in ("22", "28"))),
+    "hevc": ("libx265", ({"crf": "24", "x265-params": "log-level=error"},)),
+    "av1": ("libsvtav1", ({"crf": "28", "preset": "8"},)),
     "vp8": ("libvpx", ({"crf": "10", "b": "2M", "cpu-used": "4"},)),
 }
 """By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
-no quantizer at good settings."""
+no quantizer at one good setting."""
 
 FOREIGN = tuple(options | {"strict": "-1"} for options in _scales(2, 3, 5, 8))
 """Options of FFmpeg's MJPEG encoder, for limited range, in the fit for JPEG."""

@@ -45,8 +45,8 @@ USUAL_QSCALE = 4.0
 they tell none."""
 
 USUAL_BITS = (0.25, 1.0)
-"""Bits per pixel from which on a source of unknown quantizers is taken for a better one than that,
-and from which on it is left alone."""
+"""Bits per pixel from which on a source of a codec that never tells its quantizers is taken for a
+better one than that, and from which on it is left alone; old codecs take more for the same."""
 
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
@@ -314,7 +314,8 @@ def _narrow(alias: str, codec: str, coarseness: int, known: Sequence[str]) -> Mo
 
 def _share(hints: Hints) -> float:
     """The share, 0 to 1, of the usual strength for a source of unknown quantizers, by its bits."""
-    if hints.bits_per_pixel is None or hints.codec in WITH_8X8_DCT:
+    old = hints.codec in WITH_8X8_DCT or hints.codec in QP_CODECS
+    if hints.bits_per_pixel is None or old:
         return 1.0
     return float(np.interp(np.log(hints.bits_per_pixel), np.log(USUAL_BITS), (1.0, 0.0)))
 
