@@ -82,6 +82,15 @@ The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to 
 next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
 them saw drawings.
 """,
+    "l4-h264": """
+The first 3,500 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; the next
+8,500 took it from 20 on; both were runs of their own, whose rate fell to zero at their ends. Neither
+saw drawings.
+""",
+    "l4-mpeg": """
+The first 3,500 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
+their quantiser scale to the -1; the first 7,400 saw no drawings.
+""",
     "l8-mpeg": """
 The first 5,000 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
 their quantiser scale to the -1 and saw no drawings.
