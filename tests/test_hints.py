@@ -115,6 +115,8 @@ def test_hints_check_what_they_are_given() -> None:
         Hints(luma_table=(1, 2, 3))
     with pytest.raises(ValueError, match="finite"):
         Hints(codec="h264", qp=np.full((2, 2), np.nan, np.float32))
+    with pytest.raises(ValueError, match="positive"):
+        Hints(codec="hevc", bits_per_pixel=0.0)
     given: Any = np.full(64, 16)
     assert Hints(luma_table=given) == Hints(luma_table=(16,) * 64)
 
@@ -126,12 +128,10 @@ def test_fields_of_one_table_tell_it_and_of_two_none() -> None:
 
 
 def test_a_table_serves_the_packets_without_one(tmp_path: Path) -> None:
-    jpegs = [media.jpeg(index, 30) for index in range(3)]
-    for index in (1, 2):
-        jpegs[index] = without_tables(jpegs[index])
+    jpegs = [media.jpeg(0, 30), *(without_tables(media.jpeg(i, 30)) for i in range(1, 6))]
     with Source(mjpeg(tmp_path / "a.avi", jpegs)) as source:
         frames = [item for item in source if isinstance(item, av.VideoFrame)]
-    assert [hints_of(frame).jpeg_quality for frame in frames] == [30, 30, 30]
+    assert [hints_of(frame).jpeg_quality for frame in frames] == [30] * 6
 
 
 def without_tables(jpeg: bytes) -> bytes:
@@ -336,12 +336,21 @@ def test_nothing_is_explained_where_no_steps_are_told(codec: str | None) -> None
     assert explained_error(Hints(codec=codec)) is None
 
 
+def test_quantizers_of_damaged_frames_explain_nothing() -> None:
+    damaged = Hints(codec="mpeg4", qp=np.zeros((3, 4)))
+    assert explained_error(damaged) is None
+    with Restorer("l4") as restore:
+        assert restore.luma(plane(48, 64), hints=damaged).shape == (48, 64)
+
+
 def test_a_residual_beyond_what_quantization_explains_is_distrusted(
     model: Path, tmp_path: Path
 ) -> None:
     fitted = tmp_path / "fitted"
     shutil.copytree(model, fitted)
-    (fitted / "metrics.json").write_text(json.dumps({"limits": {"h264": 0.5, "mjpeg": 0.5}}))
+    (fitted / "metrics.json").write_text(
+        json.dumps({"strength": {"h264": {"26": 1.0}}, "limits": {"h264": 0.5, "mjpeg": 0.5}})
+    )
     before = plane(48, 64)
     at = {qp: Hints(codec="h264", qp=np.full((3, 4), qp)) for qp in (2, 30, 51)}
     with Restorer(fitted) as restore, Restorer(model) as full:
@@ -356,7 +365,9 @@ def test_a_residual_beyond_what_quantization_explains_is_distrusted(
             expected = 1 / (1 + float((change**2).mean()) / (0.5 * explained))
             assert share == pytest.approx(expected, abs=0.05)
         assert sums[0] < 0.1 and sums[2] > 0.9
-        assert restore.model.trust(Hints(codec="hevc"), 9.0) == 1.0
+        usual = explained_error(Hints(codec="h264", qp=np.array([[26]])))
+        assert usual is not None  # what a codec of unknown quantizers is taken for
+        assert restore.model.trust(Hints(codec="rv40"), usual / 2) == pytest.approx(0.5)
         assert full.model.trust(at[2], 9.0) == 1.0
         assert restore.model.trust(Hints(luma_table=(6,) * 64), 1.5) == pytest.approx(0.5)
 

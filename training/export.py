@@ -84,8 +84,8 @@ them saw drawings.
 """,
     "l4-h264": """
 The first 3,500 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; the next
-8,500 took it from 20 on; both were runs of their own, whose rate fell to zero at their ends. Neither
-saw drawings.
+8,500 took it from 20 on; both were runs of their own, whose rate fell to zero at their ends, and
+saw no drawings.
 """,
     "l4-mpeg": """
 The first 3,500 steps, a run of their own whose rate fell to zero at its end, weighted the crops by

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -45,6 +46,10 @@ MACROBLOCK = 16
 """Side of a macroblock in luma pixels in all of them (ITU-T H.264, 3.85; H.262, 6.1.3)."""
 
 
+LARGEST_QP = 255
+"""That of VP9 (base_q_idx); those of H.264 of more than 8 bits may be negative."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Hints:
     """What the stream told about the compression of one frame; None where it told nothing.
@@ -53,7 +58,7 @@ class Hints:
     luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
     qp: (rows, columns) float32, the quantizer of each macroblock: of H.264 its QP, 0 to 51, of
         MPEG-1, 2 and 4 twice the quantiser scale; of VP9 the frame's base_q_idx, (1, 1).
-    bits_per_pixel: of the whole file, as far as its header tells.
+    bits_per_pixel: of the whole stream, as far as the header tells.
     """
 
     codec: str | None = None
@@ -71,9 +76,11 @@ class Hints:
             qp = np.asarray(self.qp, dtype=np.float32)
             if qp.ndim != 2 or not qp.size:
                 raise ValueError(f"qp must be (rows, columns), got shape {qp.shape}")
-            if not np.isfinite(qp).all():
-                raise ValueError("qp must be finite")
+            if not (np.abs(qp) <= LARGEST_QP).all():
+                raise ValueError(f"qp must be finite, at most {LARGEST_QP} from 0")
             object.__setattr__(self, "qp", qp)
+        if self.bits_per_pixel is not None and not 0 < self.bits_per_pixel < math.inf:
+            raise ValueError(f"bits_per_pixel must be positive, got {self.bits_per_pixel}")
 
     @property
     def jpeg_quality(self) -> int | None:
@@ -102,7 +109,7 @@ def explained_error(hints: Hints) -> float | None:
     That of coefficients that lie anywhere in their intervals, a twelfth of the squared step; mean
     over the macroblocks, geometric mean over the table of a JPEG frame (the transform is
     orthonormal; the coarsest steps are of high frequencies, which were small before). Coarse
-    sources have less. None where no steps are told.
+    sources have less. None where no steps are told: damaged MPEG-4 tells quantizers of 0.
     """
     if hints.luma_table is not None:
         steps = np.exp(np.log(hints.luma_table).mean())
@@ -110,7 +117,7 @@ def explained_error(hints: Hints) -> float | None:
         return None
     else:
         steps = QUANTIZER_STEPS[QP_CODECS[hints.codec]](hints.qp.astype(np.float64))
-    return float(np.mean(steps**2)) / 12
+    return float(np.mean(steps**2)) / 12 or None
 
 
 def _step_of_vp9(index: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -171,6 +178,9 @@ def _quantizers(told: Any, width: int) -> NDArray[np.float32]:
     codes = [told.qp + block.delta_qp for block in blocks]
     return np.array(codes, dtype=np.float32).reshape(-1, columns)
 
+
+DQT = b"\xff\xdb"
+"""The marker of quantization tables (ITU-T T.81, B.1.1.3)."""
 
 FIELDS = b"\xff\xd9\xff\xd8"
 """Where the JPEG of a second field follows that of the first in a packet (EOI, SOI)."""

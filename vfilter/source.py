@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 
 from vfilter.bitstream import (
+    DQT,
     QP_CODECS,
     Hints,
     add_quantizers,
@@ -213,8 +215,9 @@ class Source:
 
     @cached_property
     def _bits_per_pixel(self) -> float | None:
-        """Bits for a pixel by the headers, sound counted in where they tell no more."""
-        bits = self.video.bit_rate or self.container.bit_rate
+        """Bits for a pixel by the headers; None if they tell those of all streams together."""
+        alone = len(self.container.streams) == 1
+        bits = self.video.bit_rate or (self.container.bit_rate if alone else None)
         pixels = self.video.width * self.video.height * (self.video.average_rate or 0)
         return float(bits / pixels) if bits and pixels else None
 
@@ -264,9 +267,11 @@ class Source:
                 continue
             if packet.size and self._codec == "mjpeg":
                 told = jpeg_hints(bytes(packet))
-                # FFmpeg, too, goes on with the tables of a packet before
-                table = told if told.luma_table is not None else table
-                packet.opaque = told if table is None else table
+                if told.luma_table is not None:
+                    table = told
+                elif table is not None and DQT not in bytes(packet):
+                    told = replace(table)  # as FFmpeg; a copy, since PyAV keeps each object once
+                packet.opaque = told
             if packet.size and self._mark_fields is None:
                 self._mark_fields = field_marking(self._decoder, bytes(packet), self.time_base)
             for frame in self._decode(packet):
@@ -345,5 +350,6 @@ class Source:
             return frame
         self.resized += 1
         frame = reformatted(frame, *shape)
-        frame.opaque = Hints(codec=self._codec)  # its blocks are no longer where they were
+        # its blocks are no longer where they were
+        frame.opaque = Hints(codec=self._codec, bits_per_pixel=self._bits_per_pixel)
         return frame

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -150,17 +150,17 @@ class Model:
         Returns one factor, or (rows, columns) float32, one for each macroblock.
         Raises ModelError if the metrics are damaged.
         """
-        if hints.codec == "mjpeg" or hints.luma_table is not None:
-            quality = hints.jpeg_quality
-            return float(self._at("mjpeg", USUAL_QUALITY if quality is None else quality))
-        if hints.codec is None:
-            return 1.0
         if hints.codec in MEZZANINE:
             return 0.0
-        curve = QP_CODECS.get(hints.codec, "")
-        if hints.qp is None or curve not in self._curves:
-            return float(self._at(*self._usual(hints.codec))) * _share(hints)
-        return self._at(curve, hints.qp).astype(np.float32)
+        known = self._known(hints)
+        if known.luma_table is not None:
+            return float(self._at("mjpeg", known.jpeg_quality or 0))
+        if known.codec is None:
+            return 1.0
+        if known.qp is None:
+            return float(self._at(known.codec, 0.0)) * _share(hints)
+        factors = self._at(QP_CODECS[known.codec], known.qp).astype(np.float32)
+        return factors if known is hints else float(factors.mean()) * _share(hints)
 
     def trust(self, hints: Hints, energy: float) -> float:
         """The factor, 0 to 1, for a residual that is larger than quantization explains.
@@ -168,11 +168,13 @@ class Model:
         energy: the mean square of the residual of the plane, in squared codes of 8 bits.
         1 / (1 + energy / (limit * `explained_error`)), by the limit of the fit
         (`training/strength.py`): of what the network finds where there is hardly an error, texture
-        and grain are most. 1 where nothing tells the steps, and for a model without the limit.
+        and grain are most. Where no steps are told, by those of the good source that stands for it
+        (`strength`). 1 where none does, and for a model without the limit.
         Raises ModelError if the metrics are damaged.
         """
-        explained = explained_error(hints)
-        curve = "mjpeg" if hints.luma_table is not None else QP_CODECS.get(hints.codec or "", "")
+        known = self._known(hints)
+        explained = explained_error(known)
+        curve = "mjpeg" if known.luma_table is not None else QP_CODECS.get(known.codec or "", "")
         if explained is None or curve not in self._limits:
             return 1.0
         return 1 / (1 + energy / (self._limits[curve] * explained))
@@ -192,14 +194,24 @@ class Model:
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def _usual(self, codec: str) -> tuple[str, float]:
-        """The curve for a codec of unknown quantizers, and where on it."""
-        if codec in WITH_8X8_DCT:
-            return "mpeg2video", 2 * USUAL_QSCALE
-        kin = QP_CODECS.get(codec, codec)
+    def _known(self, hints: Hints) -> Hints:
+        """`hints`, or where they tell no table and no quantizers those of a good source instead.
+
+        Without quantizers of a codec that has a strength of its own.
+        """
+        if hints.codec == "mjpeg" and hints.luma_table is None:
+            return replace(hints, luma_table=tuple(scaled_luma_table(USUAL_QUALITY).tolist()))
+        if hints.luma_table is not None or hints.codec is None:
+            return hints
+        kin = QP_CODECS.get(hints.codec, hints.codec)
+        if explained_error(hints) is not None and kin in self._curves:
+            return hints
+        kin = "mpeg2video" if kin in WITH_8X8_DCT else kin
         if kin in ("mpeg4", "mpeg2video") and kin in self._curves:
-            return kin, 2 * USUAL_QSCALE
-        return (codec, 0.0) if codec in self._curves.keys() - QP_CODECS else ("h264", USUAL_QP)
+            return Hints(codec=kin, qp=np.full((1, 1), 2 * USUAL_QSCALE))
+        if hints.codec in self._curves.keys() - QP_CODECS:
+            return replace(hints, qp=None)
+        return Hints(codec="h264", qp=np.full((1, 1), USUAL_QP))
 
     def _at(self, codec: str, where: float | NDArray[np.float32]) -> NDArray[np.float64]:
         """The curve of `codec` at quality or quantizer `where`, 1 if there is none."""
