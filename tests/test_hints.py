@@ -295,6 +295,18 @@ def test_a_codec_without_a_curve_is_taken_for_h264(model: Path, tmp_path: Path) 
             assert restore.model.strength(hints) == pytest.approx(strength)
 
 
+def test_mpeg_without_quantizers_is_taken_for_a_good_one(model: Path, tmp_path: Path) -> None:
+    fitted = tmp_path / "fitted"
+    shutil.copytree(model, fitted)
+    curve = {"4": 0.2, "12": 0.6}
+    (fitted / "metrics.json").write_text(json.dumps({"strength": {"mpeg2video": curve}}))
+    with Restorer(fitted) as restore:
+        for codec in ("mpeg2video", "mpeg1video", "vc1"):
+            assert restore.model.strength(Hints(codec=codec)) == pytest.approx(0.4)  # scale 4
+        damaged = Hints(codec="mpeg2video", qp=np.zeros((3, 4)))
+        assert restore.model.strength(damaged) == pytest.approx(0.4)
+
+
 def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path: Path) -> None:
     fitted = tmp_path / "fitted"
     shutil.copytree(model, fitted)

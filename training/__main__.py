@@ -164,7 +164,8 @@ def strength_command(
 ) -> None:
     """Fit again how strongly models serve each quality, and where; export does it too.
 
-    And measure again what they gain, which is needless for one quality: its strength there is 1.
+    And measure again what they gain, which is needless for models of one quality: they are measured
+    at strength 1.
     """
     fits, parts, _, results = _measurements(data, frames)
     for name in names:
@@ -179,10 +180,13 @@ def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:
             return measure_clips(model, checking_clips(data / "clips"), frames)
         return measure(model, datasets(data, model))
 
+    def shipped(model: Model) -> bool:
+        return model.network.name in ALIASES
+
     return (
         lambda model: fit_strengths(model, data),
         lambda model: {"fits": fit_part(model, data)},
-        lambda model: {"maxima": calibrate(model, shown(data))},
+        lambda model: {"maxima": calibrate(model, shown(data)) if shipped(model) else []},
         lambda model: {"results": results(model)},
     )
 

@@ -73,7 +73,8 @@ the first 11,500, a run of their own whose rate fell to zero at its end, saw no 
 """,
     "l4-jpeg": """
 These weights took a detour that the command doesn't: the first 7,000 steps sampled as many crops
-per octave of quality, 20 % above, and weighted them by their table scale to the -0.25.
+per octave of quality, 20 % above, and weighted them by their table scale to the -0.25. None saw
+drawings.
 """,
     "l8-q20": LENGTHENED.format(steps="5,000"),
     "l4-q10": LENGTHENED.format(steps="8,000"),
