@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from vfilter.bitstream import (
     nearest_quality,
     scaled_luma_table,
 )
+from vfilter.coefficients import restored_by_blocks
 from vfilter.luma import luma_plane
-from vfilter.projection import project
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 
@@ -142,34 +143,73 @@ def without_tables(jpeg: bytes) -> bytes:
     return jpeg
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
 @pytest.mark.parametrize("shape", [(48, 64), (45, 61), (9, 8), (7, 30)])
 @pytest.mark.parametrize("quality", [10, 40, 90])
-def test_projection_brings_an_estimate_nearer(shape: tuple[int, int], quality: int) -> None:
+def test_projection_brings_an_estimate_nearer(
+    shape: tuple[int, int], quality: int, kind: Callable[[NDArray[Any]], Any]
+) -> None:
     original = plane(*shape)
     before = decoded(gray_jpeg(original, quality))
-    rng = np.random.default_rng(1)
-    estimate = np.clip(before + np.rint(rng.normal(0, 12, shape)), 0, 255).astype(np.uint8)
+    change = np.random.default_rng(1).normal(0, 12 / 255, shape).astype(np.float32)
     table = tuple(scaled_luma_table(quality))
-    after = project(torch.tensor(estimate), torch.tensor(before), table).numpy()
+    after, estimate = (
+        np.asarray(restored_by_blocks(kind(before), kind(change), everywhere, steps))
+        for steps in (table, None)
+    )
+    whole = np.clip(np.rint(before + 255 * change.astype(float)), 0, 255)
+    assert after.dtype == np.uint8 and np.abs(estimate - whole).max() <= 1
     assert error(after, original) <= error(estimate, original)
     assert min(shape) < 10 or error(after, original) < error(estimate, original)
     untouched = slice(shape[0] // 8 * 8, None)
     np.testing.assert_array_equal(after[untouched], estimate[untouched])
 
 
+def everywhere(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The factor 1 at every frequency."""
+    return np.ones_like(energy)
+
+
 def test_projection_leaves_what_is_possible_alone() -> None:
     original = plane(48, 64)
     before = decoded(gray_jpeg(original, 30))
-    table = tuple(scaled_luma_table(30))
-    after = project(torch.tensor(original), torch.tensor(before), table).numpy()
+    change = (original.astype(np.float32) - before) / np.float32(255)
+    after = restored_by_blocks(before, change, everywhere, tuple(scaled_luma_table(30)))
     assert np.abs(after.astype(int) - original).max() <= 1
 
 
 def test_projection_leaves_blocks_that_are_not_of_the_table_alone() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
     estimate = plane(48, 64)
-    after = project(torch.tensor(estimate), torch.tensor(noise), tuple(scaled_luma_table(10)))
-    np.testing.assert_array_equal(after.numpy(), estimate)
+    change = (estimate.astype(np.float32) - noise) / np.float32(255)
+    after = restored_by_blocks(noise, change, everywhere, tuple(scaled_luma_table(10)))
+    np.testing.assert_array_equal(after, estimate)
+
+
+def test_the_residual_is_weighed_by_frequency() -> None:
+    before = np.full((43, 61), 128, np.uint8)
+    rows, columns = np.indices(before.shape)
+    even, odd = (((-1.0) ** axis * 20 / 255).astype(np.float32) for axis in (rows, columns))
+    energies = []
+
+    def no_vertical(energy: NDArray[np.float64]) -> NDArray[np.float64]:
+        energies.append(energy.reshape(8, 8))
+        factors = np.ones((8, 8))
+        factors[1:] = 0
+        return factors.ravel()
+
+    for depth in (8, 10):
+        full = 2**depth - 1
+        codes = before.astype(np.uint16) if depth > 8 else before
+        after = restored_by_blocks(codes, even + odd, no_vertical, None, full=full)
+        change = after.astype(float) - before
+        assert np.abs(change[:40, :56] - np.rint(full * odd[:40, :56])).max() <= 1
+        border = np.abs(change[40:, :]) - full * np.abs(even + odd)[40:, :] / 2
+        assert np.abs(border).max() <= 1  # half of the energy is left
+    vertical = energies[0][1:, 0].sum()
+    assert vertical == pytest.approx(64 * (20 / 255) ** 2)  # orthonormal: of 64 pixels together
+    assert energies[0][0, 1:].sum() == pytest.approx(vertical)
+    assert energies[0][1:, 1:].sum() < 1e-9
 
 
 def test_frames_carry_the_table_of_their_own_packet(tmp_path: Path) -> None:
@@ -327,13 +367,14 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
     ("hints", "steps"),
     [
         (Hints(luma_table=(6,) * 64), 6),
+        (Hints(luma_table=(4,) * 8 + (8,) * 56), np.array([4] * 8 + [8] * 56)),
         (Hints(codec="h264", qp=np.array([[16]])), 4),
         (Hints(codec="mpeg4", qp=np.array([[10]])), 10),
         (Hints(codec="mpeg2video", qp=np.array([[10]])), 10),
         (Hints(codec="h264", qp=np.array([[4, 10]])), 2.5**0.5),
     ],
 )
-def test_quantization_explains_a_twelfth_of_its_squared_step(hints: Hints, steps: float) -> None:
+def test_quantization_explains_a_twelfth_of_its_squared_step(hints: Hints, steps: Any) -> None:
     assert explained_error(hints) == pytest.approx(steps**2 / 12)
 
 
@@ -374,14 +415,20 @@ def test_a_residual_beyond_what_quantization_explains_is_distrusted(
         for hints, share in zip(at.values(), sums, strict=True):
             explained = explained_error(hints)
             assert explained is not None
-            expected = 1 / (1 + float((change**2).mean()) / (0.5 * explained))
+            excess = float((change**2).mean() / explained)
+            expected = (1 + (excess / 0.5) ** 1.5) ** (-2 / 3)
             assert share == pytest.approx(expected, abs=0.05)
         assert sums[0] < 0.1 and sums[2] > 0.9
         usual = explained_error(Hints(codec="h264", qp=np.array([[26]])))
         assert usual is not None  # what a codec of unknown quantizers is taken for
-        assert restore.model.trust(Hints(codec="rv40"), usual / 2) == pytest.approx(0.5)
+        half = 2 ** (-2 / 3)
+        assert restore.model.trust(Hints(codec="rv40"), usual / 2) == pytest.approx(half)
         assert full.model.trust(at[2], 9.0) == 1.0
-        assert restore.model.trust(Hints(luma_table=(6,) * 64), 1.5) == pytest.approx(0.5)
+        jpeg = Hints(luma_table=(6,) * 32 + (60,) * 32)
+        trust = restore.model.trust(jpeg, np.full(64, 1.5))
+        assert trust[:32] == pytest.approx(half) and trust[32:] == pytest.approx(1, abs=0.01)
+        unread = restore.model.trust(Hints(codec="mjpeg"), np.full(64, 1.5))
+        assert unread.shape == (64,) and unread[0] < unread[63]  # by the table of a good JPEG
 
 
 def test_weights_are_those_for_the_codec(

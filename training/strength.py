@@ -33,12 +33,13 @@ from vfilter.bitstream import (
     explained_error,
     scaled_luma_table,
 )
+from vfilter.coefficients import summed_by_frequency, transformed
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 from vfilter.tiles import residual_of
-from vfilter.weights import ALIASES, TRAINED, Model, load
+from vfilter.weights import ALIASES, TRAINED, Model, load, trusted
 
 Curve = dict[str, float]
 
@@ -51,24 +52,26 @@ LOSS = 1.5
 
 @dataclass(frozen=True)
 class Sample:
-    """What a frame tells about the strength at each of its macroblocks.
+    """What a frame tells about the strength at each of its macroblocks, or of a JPEG frame at each
+    of its 64 frequencies.
 
     along, square: <residual, original - distorted> and <residual, residual>, (rows, columns),
         relative to the frame's squared error.
     point: (rows, columns), the point of the curve that each is at.
-    excess: the residual's mean square by the error that quantization explains, 0 if unknown.
+    excess: the residual's mean square by the error that quantization explains, of the frame, (), or
+        of each frequency; 0 if unknown.
     error: the frame's mean squared error, in squared codes.
     """
 
     along: NDArray[np.float64]
     square: NDArray[np.float64]
     point: NDArray[np.int64]
-    excess: float
+    excess: NDArray[np.float64]
     error: float
 
-    def trust(self, limit: float) -> float:
+    def trust(self, limit: float) -> NDArray[np.float64]:
         """`Model.trust` by this limit."""
-        return 1 / (1 + self.excess / limit)
+        return trusted(self.excess, limit)
 
     def loss(self, strengths: NDArray[np.float64]) -> float:
         """What is lost in dB at `strengths`, rounding to whole codes included."""
@@ -209,7 +212,7 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
 
     def add(distorted: Luma, plane: Luma, hints: Hints) -> None:
         nearest = min(QUALITIES, key=lambda quality: abs(quality - (hints.jpeg_quality or 0)))
-        samples.append(_sample(restorer, distorted, plane, hints, np.full((1, 1), nearest)))
+        samples.append(_sample(restorer, distorted, plane, hints, np.array([[nearest]])))
 
     with Restorer(model) as restorer, TemporaryDirectory() as folder:
         for quality in QUALITIES:
@@ -321,21 +324,36 @@ def _hinted(path: Path) -> list[tuple[Luma, Hints]]:
 def _sample(
     restorer: Restorer, distorted: Luma, plane: Luma, hints: Hints, point: NDArray[np.int64]
 ) -> Sample:
-    """The sample of a frame; point: of each macroblock, or (1, 1), of all."""
+    """The sample of a frame, sides whole macroblocks; point: of each of them, or (1, 1), of all."""
     known = residual_of(restorer.engine, distorted, 255, None, None)
     residual = 255 * np.asarray(known.residual, dtype=np.float64)
     missing = plane.astype(np.float64) - distorted
-    rows, columns = (length // MACROBLOCK for length in plane.shape)
-    tiles = np.stack([residual * missing, residual**2])
-    tiles = tiles[:, : rows * MACROBLOCK, : columns * MACROBLOCK]
-    sums = tiles.reshape(2, rows, MACROBLOCK, columns, MACROBLOCK).sum(axis=(2, 4))
+    along, square = (_sums(residual, of, hints) for of in (missing, residual))
     error = max(mse(distorted, plane), 0.1)
-    along, square = sums / (error * rows * columns * MACROBLOCK**2)
     explained = explained_error(hints)
-    excess = 0.0 if explained is None else float(np.mean(residual**2)) / explained
+    if explained is None:
+        excess = np.zeros(())
+    elif hints.of_jpeg:
+        excess = square.size / plane.size * square / np.reshape(explained, square.shape)
+    else:
+        excess = square.sum() / plane.size / explained
     if point.size > 1:
-        point = point[:rows, :columns]
-    return Sample(along, square, np.broadcast_to(point, (rows, columns)), excess, error)
+        point = point[: square.shape[0], : square.shape[1]]
+    relative = error * plane.size
+    return Sample(
+        along / relative, square / relative, np.broadcast_to(point, square.shape), excess, error
+    )
+
+
+def _sums(
+    one: NDArray[np.float64], other: NDArray[np.float64], hints: Hints
+) -> NDArray[np.float64]:
+    """Sums of `one` * `other`, (H, W), over each macroblock, of JPEG over each frequency."""
+    if hints.of_jpeg:
+        return summed_by_frequency(transformed(one) * transformed(other))
+    rows, columns = (length // MACROBLOCK for length in one.shape)
+    by_block = (one * other).reshape(rows, MACROBLOCK, columns, MACROBLOCK)
+    return np.asarray(by_block.sum(axis=(1, 3)))
 
 
 def _fit(

@@ -88,6 +88,11 @@ class Hints:
         return None if self.luma_table is None else nearest_quality(self.luma_table)
 
     @property
+    def of_jpeg(self) -> bool:
+        """Whether the blocks of the frame are those of a JPEG."""
+        return self.codec == "mjpeg" or self.luma_table is not None
+
+    @property
     def coarseness(self) -> int | None:
         """The nearest IJG quality of a JPEG frame, the mean quantizer of another, rounded.
 
@@ -103,17 +108,17 @@ def hints_of(frame: VideoFrame) -> Hints:
     return frame.opaque if isinstance(frame.opaque, Hints) else Hints()
 
 
-def explained_error(hints: Hints) -> float | None:
+def explained_error(hints: Hints) -> float | NDArray[np.float64] | None:
     """The mean squared error of luma, in squared codes of 8 bits, that quantization explains.
 
-    That of coefficients that lie anywhere in their intervals, a twelfth of the squared step; mean
-    over the macroblocks, geometric mean over the table of a JPEG frame (the transform is
-    orthonormal; the coarsest steps are of high frequencies, which were small before). Coarse
-    sources have less. None where no steps are told: damaged MPEG-4 tells quantizers of 0.
+    That of coefficients that lie anywhere in their intervals, a twelfth of the squared step (the
+    transforms are orthonormal): of a JPEG frame that of each of its 64 frequencies, (64,) in raster
+    order, of others the mean over the macroblocks. Coarse sources have less.
+    None where no steps are told: damaged MPEG-4 tells quantizers of 0.
     """
     if hints.luma_table is not None:
-        steps = np.exp(np.log(hints.luma_table).mean())
-    elif hints.qp is None or hints.codec not in QP_CODECS:
+        return np.square(hints.luma_table, dtype=np.float64) / 12
+    if hints.qp is None or hints.codec not in QP_CODECS:
         return None
     else:
         steps = QUANTIZER_STEPS[QP_CODECS[hints.codec]](hints.qp.astype(np.float64))

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
 from vfilter.bitstream import MACROBLOCK, Hints
+from vfilter.coefficients import restored_by_blocks
 from vfilter.engines import Engine, choose, make
-from vfilter.projection import project
 from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
 
@@ -167,19 +167,24 @@ class Restorer:
         xp = namespace(planes)
         restored = xp.empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
+        full = 2**depth - 1
+        table = hints.luma_table if self.project and depth == 8 else None
+
+        def factors(energy: float | NDArray[np.float64]) -> NDArray[Any]:
+            return np.multiply(strength, model.trust(hints, 255**2 * energy), dtype=np.float32)
+
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
-            full = 2**depth - 1
             residual = self._residual(model, plane, depth, field)
-            trust = model.trust(hints, _energy(residual))
-            sums = like(np.float32(full * trust * strength), plane) * residual
+            if hints.of_jpeg:
+                target[:] = restored_by_blocks(plane, residual, factors, table, full=full)
+                continue
+            sums = like(full * factors(_energy(residual)), plane) * residual
             sums += plane
             xp.round(sums, out=sums)
             xp.clip(sums, 0, full, out=sums)
             target[:] = sums
-            if self.project and depth == 8 and hints.luma_table is not None:
-                project(target, plane, hints.luma_table)
         return returned(restored, y)
 
     def _residual(self, model: Model, plane: Plane, depth: int, field: int) -> Plane:
@@ -244,9 +249,9 @@ class Restorer:
 
 
 def _energy(residual: Plane) -> float:
-    """The mean square of a residual in full scales, in squared codes of 8 bits."""
+    """The mean square of a residual."""
     flat = residual.reshape(-1)
-    return 255**2 * float(namespace(flat).vdot(flat, flat)) / len(flat)
+    return float(namespace(flat).vdot(flat, flat)) / len(flat)
 
 
 def _checked_depth(y: Plane, depth: int | None) -> int:

@@ -162,11 +162,12 @@ class Model:
         factors = self._at(QP_CODECS[known.codec], known.qp).astype(np.float32)
         return factors if known is hints else float(factors.mean()) * _share(hints)
 
-    def trust(self, hints: Hints, energy: float) -> float:
+    def trust(self, hints: Hints, energy: float | NDArray[np.float64]) -> NDArray[np.float64]:
         """The factor, 0 to 1, for a residual that is larger than quantization explains.
 
-        energy: the mean square of the residual of the plane, in squared codes of 8 bits.
-        1 / (1 + energy / (limit * `explained_error`)), by the limit of the fit
+        energy: the mean square of the residual of the plane, in squared codes of 8 bits; of a JPEG
+            frame, (64,), of each coefficient of its blocks in raster order, orthonormal DCT.
+        Returns `trusted(energy / explained_error, limit)`, by the limit of the fit
         (`training/strength.py`): of what the network finds where there is hardly an error, texture
         and grain are most. Where no steps are told, by those of the good source that stands for it
         (`strength`). 1 where none does, and for a model without the limit.
@@ -176,8 +177,8 @@ class Model:
         explained = explained_error(known)
         curve = "mjpeg" if known.luma_table is not None else QP_CODECS.get(known.codec or "", "")
         if explained is None or curve not in self._limits:
-            return 1.0
-        return 1 / (1 + energy / (self._limits[curve] * explained))
+            return np.ones_like(energy, dtype=np.float64)
+        return trusted(np.asarray(energy) / explained, self._limits[curve])
 
     @cached_property
     def part(self) -> tuple[int, int] | None:
@@ -232,7 +233,7 @@ class Model:
 
     @cached_property
     def _limits(self) -> dict[str, float]:
-        """By codec: the share of `explained_error` at which a residual is worth half."""
+        """By codec: the limit of `trusted`."""
         try:
             limits = {codec: float(x) for codec, x in self.metrics.get("limits", {}).items()}
             if not all(limit > 0 for limit in limits.values()):
@@ -246,6 +247,15 @@ class Model:
             f"the metrics of {self.name} in {self.folder} are damaged ({error!r}): "
             f"delete {METRICS} or export the model again"
         )
+
+
+def trusted(excess: float | NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """The factor for a residual whose mean square is `excess` times what quantization explains.
+
+    (1 + (excess / limit)^1.5)^(-2/3): 1 for little, limit / excess for much. So the best factors
+    fall, measured by frequency on JPEG of any quality and by frame on video.
+    """
+    return np.asarray((1 + (np.asarray(excess) / limit) ** 1.5) ** (-2 / 3))
 
 
 def models_folder() -> Path:
