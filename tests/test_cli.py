@@ -230,7 +230,7 @@ def test_a_file_is_restored(camera: Path, run: Callable[..., Result], tmp_path: 
     *notes, summary = result.stderr.splitlines()
     assert "stream 1: audio pcm_u8 converted to alac: mp4 can't hold pcm_u8" in notes
     assert re.fullmatch(
-        r"out\.mp4: 12 frames in .+ s \(.+ frames/s\), JPEG quality 50, mean strength 1\.00",
+        r"out\.mp4: 12 frames in .+ s \(.+ frames/s\), JPEG quality 50, mean strength up to 1\.00",
         summary,
     )
     assert len(read_film(tmp_path / "out.mp4").times) == 12
@@ -295,7 +295,7 @@ def test_progress_none_tells_no_more_than_notes_and_the_end(
 def test_the_end_tells_the_quantizers_met(run: Callable[..., Result], tmp_path: Path) -> None:
     path = media.video_file(tmp_path / "in.avi", "mpeg4", qmin="5", qmax="5", frames=4)
     result = run(str(path), str(tmp_path / "out.mp4"), "--strength", "0.5")
-    assert result.stderr.splitlines()[-1].endswith(", mean quantizer 5, mean strength 0.50")
+    assert result.stderr.splitlines()[-1].endswith(", mean quantizer 5, mean strength up to 0.50")
 
 
 def test_one_of_a_thing_is_no_plural(run: Callable[..., Result], tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_dry_run_tells_all_and_writes_nothing(
     assert told.startswith(f"model: {model.name}")
     assert "trained on jpeg of quality 10 to 60" in told
     assert source == "source: JPEG quality 50"
-    assert strength == "strength: 1.00 in the first frame (JPEG quality 50)"
+    assert strength == "strength: up to 1.00 in the first frame (JPEG quality 50)"
     assert re.match("engine: (PyTorch|OpenVINO) on c", engine)
     assert re.fullmatch(r"speed: about [\d.]+ frames/s restoring alone, 12 frames, [\d.]+ s", speed)
 

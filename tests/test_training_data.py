@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import Luma, load_folder, subset, training_images
+from training.data import Luma, jpeg, load_folder, subset, training_images
+from training.recipes import RECIPES
+from training.samples import Pictures, sample_batch
+from vfilter.bitstream import scaled_luma_table
+from vfilter.coefficients import summed_by_frequency, transformed
 
 
 def write_images(folder: Path, count: int, *, size: tuple[int, int] = (40, 30)) -> None:
@@ -87,3 +92,27 @@ def test_subset_of_another_size(size: int, tmp_path: Path) -> None:
     write_images(tmp_path, 5)
     with pytest.raises(ValueError, match=f"has 1 to 5, got {size}"):
         subset(load_folder(tmp_path), size)
+
+
+@pytest.mark.parametrize("quality", [10, 50, 90])
+def test_flatter_tables_damage_all_frequencies_alike(quality: int) -> None:
+    table = scaled_luma_table(quality)
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 256, (64, 64), dtype=np.uint8)
+    spectra = []
+    for flatter in (0.0, 0.5, 1.0):
+        missing = jpeg(plane, quality, flatter=flatter).astype(np.float32) - plane
+        coefficients = transformed(missing)
+        spectra.append(12 * summed_by_frequency(coefficients**2).ravel() / 64)
+    low, high = table.argmin(), table.argmax()
+    ratios = [spectrum[high] / spectrum[low] for spectrum in spectra]
+    assert ratios[0] > ratios[1] > ratios[2] == pytest.approx(1, abs=0.5)
+
+
+def test_foreign_tables_change_what_is_damaged_alone() -> None:
+    recipe = replace(RECIPES["l8-q20"], crop=48)
+    plane = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    usual = sample_batch(Pictures([plane]), recipe, 0)
+    foreign = sample_batch(Pictures([plane]), replace(recipe, foreign=1.0), 0)
+    assert (usual[1] == foreign[1]).all()
+    assert (usual[0] != foreign[0]).flatten(1).any(1).all()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vfilter.bitstream import scaled_luma_table
 from vfilter.luma import luma_plane
 
 Luma = NDArray[np.uint8]
@@ -86,10 +87,16 @@ def subset(planes: Sequence[Luma], size: int) -> list[Luma]:
     return [planes[i] for i in np.random.default_rng(0).permutation(len(planes))[:size]]
 
 
-def jpeg(plane: Luma, quality: int) -> Luma:
-    """`plane` after 8-bit grayscale JPEG of `quality` (libjpeg's scale, 1 to 100)."""
+def jpeg(plane: Luma, quality: int, *, flatter: float = 0.0) -> Luma:
+    """`plane` after 8-bit grayscale JPEG of `quality` (libjpeg's scale, 1 to 100).
+
+    flatter: 0 to 1, by how much its table is not libjpeg's but a flat one of the same geometric
+        mean, as other encoders' tables mostly are.
+    """
+    steps = np.log(scaled_luma_table(quality))
+    table = np.rint(np.exp(steps + flatter * (steps.mean() - steps))).astype(int).tolist()
     buffer = io.BytesIO()
-    Image.fromarray(plane).save(buffer, format="JPEG", quality=quality)
+    Image.fromarray(plane).save(buffer, format="JPEG", qtables=[table])
     return np.asarray(Image.open(buffer), dtype=np.uint8)
 
 

@@ -69,7 +69,8 @@ HISTORY = {
     "l8-jpeg": """
 These weights took a detour that the command doesn't: the first 4,500 steps sampled the quality
 evenly over 10 to 60, 30 % of the crops above, and weighted them by their table scale to the -0.5;
-the first 11,500, a run of their own whose rate fell to zero at its end, saw no drawings.
+the first 11,500 saw no drawings, the first 22,000 libjpeg's tables alone; both were runs of their
+own, whose rate fell to zero at their ends.
 """,
     "l4-jpeg": """
 These weights took a detour that the command doesn't: the first 7,000 steps sampled as many crops
@@ -368,7 +369,8 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
     """What the card of a network for JPEG says."""
     low, high = recipe.qualities
     fine = f"; {recipe.fine:.0%} of the crops {high + 1} to {FINEST}" if recipe.fine > 0 else ""
-    compression = f"quality q {low} to {high}, density as q^-{recipe.slope:g}{fine}"
+    foreign = f"; {recipe.foreign:.0%} by flatter tables" if recipe.foreign > 0 else ""
+    compression = f"quality q {low} to {high}, density as q^-{recipe.slope:g}{fine}{foreign}"
     one = f"quality {low}"
     return {
         "damage": f"JPEG of {one}" if low == high else "JPEG compression",

@@ -43,8 +43,10 @@ class Recipe:
     start: name of the model whose checkpoint the weights are taken from; None for new ones.
     fine: share of the crops compressed above that range, up to `FINEST`, so that the
         network learns to leave good sources alone.
-        This and `slope` are for JPEG alone.
+        This, `slope` and `foreign` are for JPEG alone.
     slope: power by which low qualities of the main range are commoner; 1 is as many per octave.
+    foreign: share of the crops whose table is flatter than libjpeg's (`training.data.jpeg`), evenly
+        from not at all to flat.
     drawn: share of the films, for JPEG of the crops, that are drawn (`training.drawings`).
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
@@ -65,6 +67,7 @@ class Recipe:
     start: str | None = None
     fine: float = 0.0
     slope: float = 1.0
+    foreign: float = 0.0
     drawn: float = 0.0
     balance: float = 0.25
     crop: int = 96
@@ -143,7 +146,9 @@ def paper(recipe: Recipe) -> Recipe:
 
 
 RECIPES = {
-    "l8-jpeg": Recipe(network="l8", qualities=(10, 60), fine=0.2, drawn=0.15, steps=22000),
+    "l8-jpeg": Recipe(
+        network="l8", qualities=(10, 60), fine=0.2, foreign=0.25, drawn=0.15, steps=36000
+    ),
     "l4-jpeg": Recipe(
         network="l4",
         qualities=(10, 60),

@@ -85,7 +85,8 @@ def _jpeg_crop(
         crop = random_crop(pictures.planes, recipe.crop, rng)
     quality = sample_quality(recipe, rng)
     weight = (table_scale(recipe.qualities[0]) / table_scale(quality)) ** recipe.balance
-    yield jpeg(crop, quality), crop, weight
+    flatter = rng.random() if rng.random() < recipe.foreign else 0.0
+    yield jpeg(crop, quality, flatter=flatter), crop, weight
 
 
 def _video_crops(

@@ -722,7 +722,7 @@ def _dry_run(
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
     if compressed := compression(input) if span["hints"] and input != "-" else "":
         print(f"source: {compressed}")
-    print(f"strength: {factor:.2f} in the first frame ({first})")
+    print(f"strength: up to {factor:.2f} in the first frame ({first})")
     if interlaced:
         print("interlaced: each field is restored by itself")
     print(f"engine: {plan.engine}")

@@ -81,7 +81,7 @@ def print_summary(output: str, summary: Summary) -> None:
         parts.append("JPEG quality " + _from_to(*summary.jpeg_quality))
     if summary.quantizer is not None:
         parts.append("mean quantizer " + _from_to(*(round(q, 1) for q in summary.quantizer)))
-    parts.append(f"mean strength {summary.strength:.2f}")
+    parts.append(f"mean strength up to {summary.strength:.2f}")
     damages = (summary.damaged, "damaged packet or frame", "damaged packets or frames")
     for count, *what in (damages, (summary.repaired, "timestamp repaired", "timestamps repaired")):
         if count:
