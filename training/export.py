@@ -78,7 +78,6 @@ per octave of quality, 20 % above, and weighted them by their table scale to the
 drawings.
 """,
     "l8-q20": LENGTHENED.format(steps="5,000"),
-    "l4-q10": LENGTHENED.format(steps="8,000"),
     "l8-h264": """
 The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
 next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
@@ -174,7 +173,8 @@ the same network trained for that quality alone, without SSIM Gaussian.
 
 HINTED_COLUMN = """
 "With hints" is the gain where the stream tells its quantization table: the residual is scaled by
-the strength fitted for that quality, and the result projected onto what the table leaves possible.
+the strength fitted for that quality, added as far as the table explains it, and the sum projected
+onto what the table leaves possible.
 """.strip()
 
 VIDEO_COLUMNS = """

@@ -177,7 +177,7 @@ RECIPES |= {
     )
     for name, codec, settings, start, steps in (
         ("l8-h264", "h264", (18, 42), "l8-jpeg", 40000),
-        ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 30000),
+        ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 42000),
         ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
         ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),
         ("l4-h264", "h264", (18, 42), "l4-jpeg", 20000),
@@ -197,7 +197,7 @@ RECIPES |= {
         qualities=(quality, quality),
         start="l4-jpeg",
         balance=0.0,
-        steps=16000,
+        steps=45000 if quality == 10 else 16000,
         rate=1e-3,
     )
     for quality in (10, 20, 30, 40, 50, 60)

@@ -3,9 +3,9 @@
 A blind network restores by what it takes the damage for; on what it wasn't trained on it does too
 little or, far worse, too much. Where the stream tells how coarse it is, the residual is scaled by
 the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
-so that a clip counts as much as it does in dB. Where the residual of a plane is larger than the
-quantization explains, most of it is texture or grain: the factor falls by `Model.trust`, whose
-limit is fitted too.
+so that a clip counts as much as it does in dB. Where the residual has more energy than quantization
+explains, most of it is texture or grain, and it is trusted less (`vfilter.coefficients.Spectrum`);
+the limit from which on is fitted too.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from vfilter.bitstream import (
     MACROBLOCK,
     QP_CODECS,
     Hints,
-    explained_error,
     scaled_luma_table,
 )
-from vfilter.coefficients import summed_by_frequency, transformed
+from vfilter.coefficients import Spectrum, transformed
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 from vfilter.tiles import residual_of
-from vfilter.weights import ALIASES, TRAINED, Model, load, trusted
+from vfilter.weights import ALIASES, TRAINED, Model, explained, load
 
 Curve = dict[str, float]
 
-LIMITS = (math.inf, 2.2, 1.6, 1.1, 0.8, 0.56, 0.4, 0.28, 0.2, 0.14, 0.1, 0.07, 0.05)
-"""Limits of `Model.trust` among which the best is looked for; the first is none."""
+LIMITS = (math.inf, 2.2, 1.6, 1.1, 0.8, 0.56, 0.4, 0.28, 0.2, 0.14, 0.1, 0.07, 0.05, 0.035, 0.025)
+"""Shares of the explained error among which that of `Model.tolerated` is looked for; the first is
+full trust."""
 
 LOSS = 1.5
 """How much more a loss in dB counts than a gain in the choice of a limit."""
@@ -52,31 +52,25 @@ LOSS = 1.5
 
 @dataclass(frozen=True)
 class Sample:
-    """What a frame tells about the strength at each of its macroblocks, or of a JPEG frame at each
-    of its 64 frequencies.
+    """What a frame tells about the strength at each of its macroblocks.
 
-    along, square: <residual, original - distorted> and <residual, residual>, (rows, columns),
-        relative to the frame's squared error.
+    along, square: <change, original - distorted> and <change, change>, the change being the
+        residual as far as it is trusted, by each of `LIMITS`, (limits, rows, columns), relative to
+        the frame's squared error.
     point: (rows, columns), the point of the curve that each is at.
-    excess: the residual's mean square by the error that quantization explains, of the frame, (), or
-        of each frequency; 0 if unknown.
     error: the frame's mean squared error, in squared codes.
     """
 
     along: NDArray[np.float64]
     square: NDArray[np.float64]
     point: NDArray[np.int64]
-    excess: NDArray[np.float64]
     error: float
 
-    def trust(self, limit: float) -> NDArray[np.float64]:
-        """`Model.trust` by this limit."""
-        return trusted(self.excess, limit)
-
-    def loss(self, strengths: NDArray[np.float64]) -> float:
-        """What is lost in dB at `strengths`, rounding to whole codes included."""
-        square = float((strengths**2 * self.square).sum())
-        along = float((strengths * self.along).sum())
+    def loss(self, limit: int, strengths: NDArray[np.float64]) -> float:
+        """What is lost in dB at `strengths` by a number of `LIMITS`, rounding to whole codes
+        included."""
+        square = float((strengths**2 * self.square[limit]).sum())
+        along = float((strengths * self.along[limit]).sum())
         rounding = min(square, 1 / 12 / self.error)
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
@@ -203,7 +197,7 @@ def drawn_stills(count: int) -> list[Luma]:
 
 def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     """The factor of least squared error over `planes` by JPEG quality, 0 to `LARGEST`, and the
-    limit of `Model.trust`.
+    limit of `Model.tolerated`.
 
     Half of the planes are compressed by FFmpeg too, whose tables are flatter, as many cameras' are.
     It is 0 where what it gains is lost again by rounding to whole codes.
@@ -227,7 +221,7 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     factors, limit = _fit(samples)
     for quality, factor in factors.items():
         at = (sample for sample in samples if sample.point[0, 0] == quality)
-        losses = [sample.loss(sample.trust(limit) * np.array(factor)) for sample in at]
+        losses = [sample.loss(LIMITS.index(limit), np.array(factor)) for sample in at]
         if sum(map(_weighed, losses)) > 0:
             factors[quality] = 0.0
     return {str(point): round(factor, 3) for point, factor in sorted(factors.items())}, limit
@@ -259,10 +253,10 @@ def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
 
 def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> tuple[Curve, float]:
     """The factor of least error over the macroblocks of `clips` by their quantizer, and the limit
-    of `Model.trust`.
+    of `Model.tolerated`.
 
     It is not let rise towards finer quantizers, where encoders put the blocks that are easy.
-    A codec whose streams tell no quantizer has one point, at 0, and no limit (infinity).
+    A codec whose streams tell no quantizer has one point, at 0.
     """
     encoder, settings = ENCODERS[codec]
     width = BINS.get(codec, BIN)
@@ -325,35 +319,20 @@ def _sample(
     restorer: Restorer, distorted: Luma, plane: Luma, hints: Hints, point: NDArray[np.int64]
 ) -> Sample:
     """The sample of a frame, sides whole macroblocks; point: of each of them, or (1, 1), of all."""
-    known = residual_of(restorer.engine, distorted, 255, None, None)
-    residual = 255 * np.asarray(known.residual, dtype=np.float64)
-    missing = plane.astype(np.float64) - distorted
-    along, square = (_sums(residual, of, hints) for of in (missing, residual))
+    residual = residual_of(restorer.engine, distorted, 255, None, None).residual
+    missing = transformed(plane.astype(np.float32) - distorted)
+    rows, columns = (length // MACROBLOCK for length in plane.shape)
+    sums = []
+    for limit in LIMITS:
+        spectrum = Spectrum(residual, None if limit == math.inf else limit * explained(hints))
+        change = 255 * np.concatenate([spectrum.trusted(part) for part in spectrum.parts])
+        products = np.stack([change * missing, change * change])
+        of_macroblock = products.reshape(2, rows, MACROBLOCK, columns, MACROBLOCK)
+        sums.append(of_macroblock.sum(axis=(2, 4), dtype=np.float64))
     error = max(mse(distorted, plane), 0.1)
-    explained = explained_error(hints)
-    if explained is None:
-        excess = np.zeros(())
-    elif hints.of_jpeg:
-        excess = square.size / plane.size * square / np.reshape(explained, square.shape)
-    else:
-        excess = square.sum() / plane.size / explained
-    if point.size > 1:
-        point = point[: square.shape[0], : square.shape[1]]
-    relative = error * plane.size
-    return Sample(
-        along / relative, square / relative, np.broadcast_to(point, square.shape), excess, error
-    )
-
-
-def _sums(
-    one: NDArray[np.float64], other: NDArray[np.float64], hints: Hints
-) -> NDArray[np.float64]:
-    """Sums of `one` * `other`, (H, W), over each macroblock, of JPEG over each frequency."""
-    if hints.of_jpeg:
-        return summed_by_frequency(transformed(one) * transformed(other))
-    rows, columns = (length // MACROBLOCK for length in one.shape)
-    by_block = (one * other).reshape(rows, MACROBLOCK, columns, MACROBLOCK)
-    return np.asarray(by_block.sum(axis=(1, 3)))
+    along, square = np.stack(sums, axis=1) / (error * plane.size)
+    point = np.broadcast_to(point[:rows, :columns], (rows, columns))
+    return Sample(along, square, point, error)
 
 
 def _fit(
@@ -367,19 +346,18 @@ def _fit(
     sizes = np.bincount(np.concatenate([sample.point.ravel() for sample in samples]))
     points = [int(point) for point in np.flatnonzero(sizes >= min(fewest, sizes.max()))]
     best: tuple[float, dict[int, float], float] = (math.inf, {}, math.inf)
-    for limit in LIMITS:
+    for number, limit in enumerate(LIMITS):
         along, square = np.zeros(len(sizes)), np.zeros(len(sizes))
         for sample in samples:
-            trust = sample.trust(limit)
-            np.add.at(along, sample.point, trust * sample.along)
-            np.add.at(square, sample.point, trust**2 * sample.square)
+            np.add.at(along, sample.point, sample.along[number])
+            np.add.at(square, sample.point, sample.square[number])
         factors = np.clip(along[points] / np.maximum(square[points], 1e-9), 0, LARGEST)
         if falling:
             factors = np.minimum.accumulate(factors[::-1])[::-1]
         lost = 0.0
         for sample in samples:
-            strengths = sample.trust(limit) * np.interp(sample.point, points, factors)
-            lost += _weighed(sample.loss(strengths))
+            strengths = np.interp(sample.point, points, factors)
+            lost += _weighed(sample.loss(number, strengths))
         if lost < best[0]:
             best = lost, dict(zip(points, factors.tolist(), strict=True)), limit
     return best[1:]

@@ -88,11 +88,6 @@ class Hints:
         return None if self.luma_table is None else nearest_quality(self.luma_table)
 
     @property
-    def of_jpeg(self) -> bool:
-        """Whether the blocks of the frame are those of a JPEG."""
-        return self.codec == "mjpeg" or self.luma_table is not None
-
-    @property
     def coarseness(self) -> int | None:
         """The nearest IJG quality of a JPEG frame, the mean quantizer of another, rounded.
 

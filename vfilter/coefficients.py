@@ -1,17 +1,19 @@
-"""Restored luma of JPEG frames, coefficient by coefficient, on the grid of their blocks.
+"""What is added to luma, coefficient by coefficient of its 8x8 DCT.
 
-The residual is weighed by frequency: how far it can be trusted depends on what the step of each
-coefficient explains (`Model.trust`). Then the sum is projected onto what the quantization table
-leaves possible: a JPEG tells of each DCT coefficient in which interval it was, k + 1/2 steps above
-and below. The original lies in all these intervals, which together are a convex set, so moving a
-restored plane to the nearest point of that set can only bring it closer to the original (Zakhor,
-"Iterative procedures for reduction of blocking effects in transform image coding", IEEE TCSVT 2(1),
-1992).
+A residual is trusted as far as quantization explains it. Where it has more energy at a frequency,
+in the blocks around, than quantization can have left there, most of it is texture, grain or text
+that the network takes for damage, and the less of it is added (`Spectrum`).
+
+A JPEG, whose blocks these are, tells more: of each coefficient in which interval it was, k + 1/2
+steps above and below. The original lies in all these intervals, which together are a convex set,
+so moving a restored plane to the nearest point of that set can only bring it closer to the original
+(Zakhor, "Iterative procedures for reduction of blocking effects in transform image coding", IEEE
+TCSVT 2(1), 1992).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -37,54 +39,137 @@ blocks that miss one by more (clipped ones, or not of this table) nothing is kno
 FAR = 1e6
 """Codes that no coefficient reaches: the reach around a coefficient of which nothing is known."""
 
-PART = 1 << 15
-"""Pixels of an array worked on at a time, which stay in cache, and are few enough for OpenBLAS to
-multiply in a single thread: more would wait for the cores that the engine or an encoder holds."""
+PART = 1 << 16
+"""Pixels of an array worked on at a time, which stay in cache (measured)."""
 
-Factors = Callable[[NDArray[np.float64]], NDArray[Any]]
-"""The factor of the residual at each of 64 frequencies, by its mean squares there."""
+NEAR = 2
+"""Blocks on each side whose energy counts for the trust in one."""
+
+LOCAL = 0.7
+"""The share of the blocks around in that energy; the rest is the mean of the plane, since that of
+25 values alone is uncertain."""
 
 
 def restored_by_blocks(
     decoded: Plane,
     residual: Plane,
-    factors_of: Factors,
+    strength: float | NDArray[np.float32],
+    tolerated: NDArray[np.float64] | None,
     table: Sequence[int] | None,
     *,
     full: int = 255,
 ) -> Plane:
-    """`decoded` + `residual`, weighed by frequency and within the intervals of `table`.
+    """`decoded` + `strength` * `residual` as far as it is trusted, within the intervals of `table`.
 
-    decoded: (H, W), full-range luma codes of 0 to `full`; blocks start at the top left corner.
-    residual: (H, W) float32, what to add, in full scales.
-    factors_of: (64,) in raster order from the mean squares, (64,), of the coefficients of the
-        residual's whole blocks, of the orthonormal DCT, in squared full scales. The mean of the
-        factors, as the squares weigh them, serves what blocks the right or lower border cuts.
-    table: the 64 steps of the luma quantization table in raster order, in codes of 8 bits; None for
-        no projection.
+    decoded: (H, W), luma codes of 0 to `full`; the blocks start at the top left corner.
+    residual: (H, W) float32, in full scales.
+    strength: of the plane, or of each of its blocks, (ceil(H / 8), ceil(W / 8)).
+    tolerated: as of `Spectrum`; None for full trust.
+    table: the 64 steps of a JPEG's luma quantization table, of 8 bits, in raster order; None for no
+        projection.
+    Blocks that the right or lower border cuts get the mean trust.
     Arrays both, or tensors of one device. Returns new memory of the type of `decoded`.
     """
+    bottom, right = decoded.shape
+    height, width = bottom // BLOCK * BLOCK, right // BLOCK * BLOCK
     xp = namespace(decoded)
-    height, width = (length // BLOCK * BLOCK for length in decoded.shape)
-    pixels = height * width if is_tensor(decoded) else PART
-    lines = max(BLOCK, pixels // max(width, 1) // BLOCK * BLOCK)
-    parts = [(slice(y, min(y + lines, height)), slice(width)) for y in range(0, height, lines)]
-    changes = [transformed(residual[part]) for part in parts]
-    squares = np.zeros((BLOCK, BLOCK))
-    for change in changes:
-        squares += summed_by_frequency(change * change)
-    squares /= max(1, height * width // BLOCK**2)
-    factors = factors_of(squares.ravel())
-    mean = full * float(np.average(factors, weights=squares.ravel() + 1e-12))
     restored = xp.empty_like(decoded)
-    for border in (np.s_[height:], np.s_[:height, width:]):
-        restored[border] = (decoded[border] + mean * residual[border]).round().clip(0, full)
-    scaled = like(_repeated(full * factors, width), decoded)
-    steps = None if table is None else like(_repeated(table, width), decoded)
-    for part, change in zip(parts, changes, strict=True):
-        change *= scaled
-        restored[part] = _restored(decoded[part], change, steps).round().clip(0, full)
+    spectrum = Spectrum(residual[:height, :width], tolerated)
+    blocks = -(-bottom // BLOCK), -(-right // BLOCK)
+    factors = np.broadcast_to(np.float32(full) * np.asarray(strength, np.float32), blocks)
+    for border in (np.s_[height:bottom, :right], np.s_[:height, width:right]):
+        row, column = (
+            np.arange(length)[part] // BLOCK
+            for length, part in zip(decoded.shape, border, strict=True)
+        )
+        change = like(factors[np.ix_(row, column)], decoded) * residual[border]
+        change *= spectrum.mean_trust
+        restored[border] = (change + decoded[border]).round().clip(0, full)
+    by_row = like(np.repeat(factors, BLOCK, axis=1)[:, None, :width], decoded)
+    steps = None if table is None else like(_repeated(table, spectrum.shape[1]), decoded)
+    for rows in spectrum.parts:
+        part = slice(rows.start * BLOCK, rows.stop * BLOCK), slice(width)
+        change = spectrum.trusted(rows)
+        change *= by_row[rows]
+        sums = _restored(decoded[part], change, steps)
+        xp.round(sums, out=sums)
+        xp.clip(sums, 0, full, out=sums)
+        restored[part] = sums
     return restored
+
+
+class Spectrum:
+    """The coefficients of a residual, and how far they are trusted.
+
+    The factor of each is 1 / sqrt(1 + (energy / tolerated)^2), the energy being the mean square of
+    the coefficients of its frequency: by `LOCAL` in the blocks around, else in the plane. So the
+    best factors fall, measured on JPEG, H.264 and MPEG-4 of any quality.
+
+    residual: (H, W) float32, array or tensor, sides whole blocks, in full scales.
+    tolerated: of each frequency in raster order, (64,), in squared codes of 8 bits; None for full
+        trust.
+    shape: how many rows and columns of blocks; parts: the rows, in slices that stay in cache.
+    mean_trust: the mean factor, weighed by energy.
+    """
+
+    def __init__(self, residual: Plane, tolerated: NDArray[np.float64] | None) -> None:
+        rows, columns = self.shape = residual.shape[0] // BLOCK, residual.shape[1] // BLOCK
+        width, beside = columns * BLOCK, NEAR * BLOCK
+        step = max(1, rows if is_tensor(residual) else PART // max(BLOCK * width, 1))
+        self.parts = [slice(row, min(row + step, rows)) for row in range(0, rows, step)]
+        padded = namespace(residual).zeros(
+            (rows + 2 * NEAR, BLOCK, width + 2 * beside),
+            dtype=residual.dtype,
+            device=residual.device,
+        )
+        self._padded = padded
+        self._inner = padded[NEAR : NEAR + rows, :, beside : beside + width]
+        for part in self.parts:
+            self._inner[part] = transformed(residual[part.start * BLOCK : part.stop * BLOCK])
+        self.mean_trust = 1.0
+        self._scales: tuple[Plane, Plane, Plane] | None = None
+        if tolerated is not None and self.parts:
+            self._scales = self._scaled(tolerated / 255**2)
+
+    def _scaled(self, tolerated: NDArray[np.float64]) -> tuple[Plane, Plane, Plane]:
+        """What turns sums of squares of blocks around into energies by `tolerated`: factors of
+        each row and of each column, and what the plane adds."""
+        rows, columns = self.shape
+        squares = sum((self._inner[part] ** 2).sum(0) for part in self.parts)
+        of_frequency = squares.reshape(BLOCK, columns, BLOCK).sum(1).tolist()
+        mean = np.array(of_frequency) / (rows * columns * tolerated.reshape(BLOCK, BLOCK))
+        self.mean_trust = float(np.average(1 / np.sqrt(1 + mean**2), weights=mean + 1e-9))
+        by_column = _repeated(LOCAL / tolerated, columns) / np.repeat(_around(columns), BLOCK)
+        scales = 1 / _around(rows)[:, None, None], by_column, _repeated((1 - LOCAL) * mean, columns)
+        by_row, by_column, added = (like(x.astype(np.float32), self._inner) for x in scales)
+        return by_row, by_column, added
+
+    def trusted(self, rows: slice) -> Plane:
+        """The coefficients of `rows` of blocks times their factors, (rows, 8, W) float32."""
+        change = self._inner[rows]
+        if self._scales is None:
+            return change * 1
+        width = change.shape[2]
+        by_row, by_column, added = self._scales
+        squares = self._padded[rows.start : rows.stop + 2 * NEAR] ** 2
+        pairs = squares[:-1] + squares[1:]
+        down = pairs[:-3] + pairs[2:-1]
+        down += squares[4:]
+        pairs = down[..., :-BLOCK] + down[..., BLOCK:]
+        energy = pairs[..., :width] + pairs[..., 2 * BLOCK : width + 2 * BLOCK]
+        energy += down[..., 4 * BLOCK :]
+        energy *= by_row[rows]
+        energy *= by_column
+        energy += added
+        energy *= energy
+        energy += 1
+        return change / namespace(change).sqrt(energy, out=energy)
+
+
+def _around(count: int) -> NDArray[np.int64]:
+    """For each of `count` blocks in a row how many there are at most `NEAR` away, itself too."""
+    block = np.arange(count)
+    return np.minimum(block + NEAR, count - 1) - np.maximum(block - NEAR, 0) + 1
 
 
 def _restored(decoded: Plane, change: Plane, steps: Plane | None) -> Plane:
@@ -93,7 +178,9 @@ def _restored(decoded: Plane, change: Plane, steps: Plane | None) -> Plane:
     change: by how much their coefficients change, in codes, and steps, (8, W): as `transformed`.
     """
     if steps is None:
-        return _plane(change) + decoded
+        sums = _plane(change)
+        sums += decoded
+        return sums
     beside = transformed(decoded - np.float32(LEVEL))
     centre = (beside / steps).round()
     centre *= steps
@@ -107,7 +194,9 @@ def _restored(decoded: Plane, change: Plane, steps: Plane | None) -> Plane:
     beside += change
     xp = namespace(decoded)
     centre += xp.minimum(xp.maximum(beside, -reach), reach)
-    return _plane(centre) + LEVEL
+    sums = _plane(centre)
+    sums += LEVEL
+    return sums
 
 
 def transformed(plane: Plane) -> Plane:
@@ -116,27 +205,24 @@ def transformed(plane: Plane) -> Plane:
     Returns (H / 8, 8, W): rows of blocks, vertical frequency, then by block the horizontal ones.
     """
     basis, transposed = (like(matrix, plane) for matrix in _basis())
-    across = plane.reshape(-1, BLOCK) @ transposed
-    return basis @ across.reshape(-1, BLOCK, plane.shape[1])
-
-
-def summed_by_frequency(products: Plane) -> NDArray[np.float64]:
-    """Sums over the blocks, (8, 8), of what is laid out as `transformed` does it."""
-    columns = products.sum(0).reshape(BLOCK, -1, BLOCK)
-    return np.asarray(columns.sum(1).tolist(), dtype=np.float64)
+    width = plane.shape[1]
+    across = plane.reshape(-1, width, BLOCK) @ transposed  # in products too small for threads
+    return basis @ across.reshape(-1, BLOCK, width)
 
 
 def _plane(coefficients: Plane) -> Plane:
     """The inverse of `transformed`."""
     basis, transposed = (like(matrix, coefficients) for matrix in _basis())
+    width = coefficients.shape[2]
     across = transposed @ coefficients
-    return (across.reshape(-1, BLOCK) @ basis).reshape(-1, coefficients.shape[-1])
+    return (across.reshape(-1, width, BLOCK) @ basis).reshape(-1, width)
 
 
-def _repeated(of_frequency: Sequence[int] | NDArray[Any], width: int) -> NDArray[Any]:
-    """64 values in raster order as `transformed` has the frequencies, (8, width) float32."""
+def _repeated(of_frequency: Sequence[int] | NDArray[Any], columns: int) -> NDArray[Any]:
+    """64 values in raster order as `transformed` has the frequencies of `columns` blocks, (8, W)
+    float32."""
     square = np.asarray(of_frequency, dtype=np.float32).reshape(BLOCK, BLOCK)
-    return np.tile(square, (1, width // BLOCK))
+    return np.tile(square, (1, columns))
 
 
 @cache

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
 from vfilter.bitstream import MACROBLOCK, Hints
-from vfilter.coefficients import restored_by_blocks
+from vfilter.coefficients import BLOCK, restored_by_blocks
 from vfilter.engines import Engine, choose, make
 from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
@@ -57,7 +57,7 @@ class Restorer:
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
             quality (`Model.strength`) where hints tell it, and less where the residual is more than
-            its quantization explains (`Model.trust`).
+            its quantization explains (`Model.tolerated`).
         project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the engine.
         reuse: whether tiles that the plane before had too are computed once; changes no byte.
@@ -144,8 +144,8 @@ class Restorer:
         return with_luma(frame, self._fields(luma, depth, hints, frame.interlaced_frame))
 
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
-        """Restored luma: clip(round(y + strength * residual)), the strength by `Model.strength` and
-        `Model.trust` where hints are told.
+        """Restored luma: clip(round(y + strength * residual)); where hints are told, the strength
+        by `Model.strength`, and the residual as far as it is trusted (`restored_by_blocks`).
 
         y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
             with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
@@ -168,23 +168,22 @@ class Restorer:
         restored = xp.empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
         full = 2**depth - 1
+        tolerated = model.tolerated(hints)
         table = hints.luma_table if self.project and depth == 8 else None
-
-        def factors(energy: float | NDArray[np.float64]) -> NDArray[Any]:
-            return np.multiply(strength, model.trust(hints, 255**2 * energy), dtype=np.float32)
-
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
             residual = self._residual(model, plane, depth, field)
-            if hints.of_jpeg:
-                target[:] = restored_by_blocks(plane, residual, factors, table, full=full)
-                continue
-            sums = like(full * factors(_energy(residual)), plane) * residual
-            sums += plane
-            xp.round(sums, out=sums)
-            xp.clip(sums, 0, full, out=sums)
-            target[:] = sums
+            if isinstance(strength, float) and tolerated is None and table is None:
+                sums = like(np.float32(full * strength), plane) * residual
+                sums += plane
+                xp.round(sums, out=sums)
+                xp.clip(sums, 0, full, out=sums)
+                target[:] = sums
+            else:
+                target[:] = restored_by_blocks(
+                    plane, residual, strength, tolerated, table, full=full
+                )
         return returned(restored, y)
 
     def _residual(self, model: Model, plane: Plane, depth: int, field: int) -> Plane:
@@ -199,7 +198,8 @@ class Restorer:
     def _strength(
         self, model: Model, hints: Hints, shape: tuple[int, ...]
     ) -> float | NDArray[np.float32]:
-        """The factor of the residual for planes of `shape`: one, or (H, W) float32, smooth."""
+        """The factor of the residual for planes of `shape`: one, or that of each block,
+        (ceil(H / 8), ceil(W / 8)) float32, smooth."""
         factors = self.strength * model.strength(hints)
         if isinstance(factors, float):
             return factors
@@ -208,11 +208,11 @@ class Restorer:
         height, width = shape
         rows, columns = factors.shape
         of_field = rows * MACROBLOCK >= 2 * height
-        size = (columns * MACROBLOCK, rows * (MACROBLOCK // 2 if of_field else MACROBLOCK))
+        size = (2 * columns, rows if of_field else 2 * rows)
         smooth = cv2.resize(factors, size, interpolation=cv2.INTER_LINEAR)
-        if smooth.shape[0] < height or smooth.shape[1] < width:
+        if size[0] * BLOCK < width or size[1] * BLOCK < height:
             return float(factors.mean())  # a map of another size
-        return np.asarray(smooth[:height, :width])
+        return np.asarray(smooth[: -(-height // BLOCK), : -(-width // BLOCK)])
 
     def _fields(self, y: Plane, depth: int, hints: Hints, interlaced: bool) -> Plane:
         """Restored luma of a frame, (H, W); the lines of an interlaced one as two planes."""
@@ -246,12 +246,6 @@ class Restorer:
         result = av.VideoFrame.from_dlpack((samples, frame.planes[1]), format=name)
         result.pts, result.time_base = frame.pts, frame.time_base
         return result
-
-
-def _energy(residual: Plane) -> float:
-    """The mean square of a residual."""
-    flat = residual.reshape(-1)
-    return float(namespace(flat).vdot(flat, flat)) / len(flat)
 
 
 def _checked_depth(y: Plane, depth: int | None) -> int:

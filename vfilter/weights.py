@@ -162,23 +162,20 @@ class Model:
         factors = self._at(QP_CODECS[known.codec], known.qp).astype(np.float32)
         return factors if known is hints else float(factors.mean()) * _share(hints)
 
-    def trust(self, hints: Hints, energy: float | NDArray[np.float64]) -> NDArray[np.float64]:
-        """The factor, 0 to 1, for a residual that is larger than quantization explains.
+    def tolerated(self, hints: Hints) -> NDArray[np.float64] | None:
+        """The energy of a residual's coefficients at which it is trusted by 0.71
+        (`vfilter.coefficients.Spectrum`), of each of 64 frequencies, in squared codes of 8 bits.
 
-        energy: the mean square of the residual of the plane, in squared codes of 8 bits; of a JPEG
-            frame, (64,), of each coefficient of its blocks in raster order, orthonormal DCT.
-        Returns `trusted(energy / explained_error, limit)`, by the limit of the fit
-        (`training/strength.py`): of what the network finds where there is hardly an error, texture
-        and grain are most. Where no steps are told, by those of the good source that stands for it
-        (`strength`). 1 where none does, and for a model without the limit.
-        Raises ModelError if the metrics are damaged.
+        What quantization explains (`explained`) times the limit of the fit
+        (`training/strength.py`). None, for full trust, for a source that tells nothing and for a
+        model without the limit. Raises ModelError if the metrics are damaged.
         """
         known = self._known(hints)
-        explained = explained_error(known)
-        curve = "mjpeg" if known.luma_table is not None else QP_CODECS.get(known.codec or "", "")
-        if explained is None or curve not in self._limits:
-            return np.ones_like(energy, dtype=np.float64)
-        return trusted(np.asarray(energy) / explained, self._limits[curve])
+        codec = QP_CODECS.get(known.codec or "", known.codec)
+        curve = "mjpeg" if known.luma_table is not None else codec
+        if curve is None or curve not in self._limits:
+            return None
+        return self._limits[curve] * explained(known)
 
     @cached_property
     def part(self) -> tuple[int, int] | None:
@@ -233,7 +230,7 @@ class Model:
 
     @cached_property
     def _limits(self) -> dict[str, float]:
-        """By codec: the limit of `trusted`."""
+        """By codec: the share of `explained_error` that is tolerated."""
         try:
             limits = {codec: float(x) for codec, x in self.metrics.get("limits", {}).items()}
             if not all(limit > 0 for limit in limits.values()):
@@ -249,13 +246,11 @@ class Model:
         )
 
 
-def trusted(excess: float | NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    """The factor for a residual whose mean square is `excess` times what quantization explains.
-
-    (1 + (excess / limit)^1.5)^(-2/3): 1 for little, limit / excess for much. So the best factors
-    fall, measured by frequency on JPEG of any quality and by frame on video.
-    """
-    return np.asarray((1 + (np.asarray(excess) / limit) ** 1.5) ** (-2 / 3))
+def explained(hints: Hints) -> NDArray[np.float64]:
+    """`explained_error` of each of 64 frequencies, (64,); of a good source where none is told."""
+    usual = Hints(codec="h264", qp=np.full((1, 1), USUAL_QP))
+    told = explained_error(hints)
+    return np.broadcast_to(np.asarray(explained_error(usual) if told is None else told), 64)
 
 
 def models_folder() -> Path:
