@@ -58,7 +58,7 @@ class Sample:
         residual as far as it is trusted, by each of `LIMITS`, (limits, rows, columns), relative to
         the frame's squared error.
     point: (rows, columns), the point of the curve that each is at.
-    error: the frame's mean squared error, in squared codes.
+    error: the frame's mean squared error, at least 0.1, in squared codes.
     """
 
     along: NDArray[np.float64]
@@ -75,7 +75,7 @@ class Sample:
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
 
-QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 98, 100)
+QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 97, 98, 100)
 """Where the strength for JPEG is fitted: closer where it changes more."""
 
 LARGEST = 2.0
@@ -131,6 +131,9 @@ SIZE = 192
 
 DRAWN = 2
 """Drawn films beside the clips of a fit."""
+
+LEAST = 0.02
+"""Mean gain in dB below which a quality is left alone: none, where rounding undoes it."""
 
 MARGIN = 0.01
 """PSNR in dB by which a model must be better on films of photographs to be taken for real ones."""
@@ -200,7 +203,7 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     limit of `Model.tolerated`.
 
     Half of the planes are compressed by FFmpeg too, whose tables are flatter, as many cameras' are.
-    It is 0 where what it gains is lost again by rounding to whole codes.
+    It is 0 where it gains less than `LEAST`, rounding to whole codes included.
     """
     samples = []
 
@@ -222,7 +225,7 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     for quality, factor in factors.items():
         at = (sample for sample in samples if sample.point[0, 0] == quality)
         losses = [sample.loss(LIMITS.index(limit), np.array(factor)) for sample in at]
-        if sum(map(_weighed, losses)) > 0:
+        if sum(map(_weighed, losses)) > -LEAST * len(losses):
             factors[quality] = 0.0
     return {str(point): round(factor, 3) for point, factor in sorted(factors.items())}, limit
 

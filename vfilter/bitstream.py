@@ -91,9 +91,10 @@ class Hints:
     def coarseness(self) -> int | None:
         """The nearest IJG quality of a JPEG frame, the mean quantizer of another, rounded.
 
-        None where they aren't told, and for VP9, whose quantizers are on a scale of its own.
+        None where they aren't told, or not of which codec, and for VP9, whose quantizers are on a
+        scale of its own.
         """
-        if self.qp is None or self.codec == "vp9":
+        if self.qp is None or self.codec in (None, "vp9"):
             return self.jpeg_quality
         return round(float(self.qp.mean()))
 

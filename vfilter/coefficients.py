@@ -67,35 +67,28 @@ def restored_by_blocks(
     tolerated: as of `Spectrum`; None for full trust.
     table: the 64 steps of a JPEG's luma quantization table, of 8 bits, in raster order; None for no
         projection.
-    Blocks that the right or lower border cuts get the mean trust.
+    Blocks that the right or lower border cuts are completed by mirroring, after which they are
+    mostly not consistent with the table, hence not projected.
     Arrays both, or tensors of one device. Returns new memory of the type of `decoded`.
     """
-    bottom, right = decoded.shape
-    height, width = bottom // BLOCK * BLOCK, right // BLOCK * BLOCK
+    height, width = decoded.shape
+    if height % BLOCK or width % BLOCK:
+        decoded, residual = _extended(decoded), _extended(residual)
     xp = namespace(decoded)
     restored = xp.empty_like(decoded)
-    spectrum = Spectrum(residual[:height, :width], tolerated)
-    blocks = -(-bottom // BLOCK), -(-right // BLOCK)
-    factors = np.broadcast_to(np.float32(full) * np.asarray(strength, np.float32), blocks)
-    for border in (np.s_[height:bottom, :right], np.s_[:height, width:right]):
-        row, column = (
-            np.arange(length)[part] // BLOCK
-            for length, part in zip(decoded.shape, border, strict=True)
-        )
-        change = like(factors[np.ix_(row, column)], decoded) * residual[border]
-        change *= spectrum.mean_trust
-        restored[border] = (change + decoded[border]).round().clip(0, full)
-    by_row = like(np.repeat(factors, BLOCK, axis=1)[:, None, :width], decoded)
+    spectrum = Spectrum(residual, tolerated)
+    factors = np.broadcast_to(np.float32(full) * np.asarray(strength, np.float32), spectrum.shape)
+    by_row = like(np.repeat(factors, BLOCK, axis=1)[:, None], decoded)
     steps = None if table is None else like(_repeated(table, spectrum.shape[1]), decoded)
     for rows in spectrum.parts:
-        part = slice(rows.start * BLOCK, rows.stop * BLOCK), slice(width)
+        lines = slice(rows.start * BLOCK, rows.stop * BLOCK)
         change = spectrum.trusted(rows)
         change *= by_row[rows]
-        sums = _restored(decoded[part], change, steps)
+        sums = _restored(decoded[lines], change, steps)
         xp.round(sums, out=sums)
         xp.clip(sums, 0, full, out=sums)
-        restored[part] = sums
-    return restored
+        restored[lines] = sums
+    return restored[:height, :width]
 
 
 class Spectrum:
@@ -109,7 +102,6 @@ class Spectrum:
     tolerated: of each frequency in raster order, (64,), in squared codes of 8 bits; None for full
         trust.
     shape: how many rows and columns of blocks; parts: the rows, in slices that stay in cache.
-    mean_trust: the mean factor, weighed by energy.
     """
 
     def __init__(self, residual: Plane, tolerated: NDArray[np.float64] | None) -> None:
@@ -126,9 +118,8 @@ class Spectrum:
         self._inner = padded[NEAR : NEAR + rows, :, beside : beside + width]
         for part in self.parts:
             self._inner[part] = transformed(residual[part.start * BLOCK : part.stop * BLOCK])
-        self.mean_trust = 1.0
         self._scales: tuple[Plane, Plane, Plane] | None = None
-        if tolerated is not None and self.parts:
+        if tolerated is not None:
             self._scales = self._scaled(tolerated / 255**2)
 
     def _scaled(self, tolerated: NDArray[np.float64]) -> tuple[Plane, Plane, Plane]:
@@ -138,7 +129,6 @@ class Spectrum:
         squares = sum((self._inner[part] ** 2).sum(0) for part in self.parts)
         of_frequency = squares.reshape(BLOCK, columns, BLOCK).sum(1).tolist()
         mean = np.array(of_frequency) / (rows * columns * tolerated.reshape(BLOCK, BLOCK))
-        self.mean_trust = float(np.average(1 / np.sqrt(1 + mean**2), weights=mean + 1e-9))
         by_column = _repeated(LOCAL / tolerated, columns) / np.repeat(_around(columns), BLOCK)
         scales = 1 / _around(rows)[:, None, None], by_column, _repeated((1 - LOCAL) * mean, columns)
         by_row, by_column, added = (like(x.astype(np.float32), self._inner) for x in scales)
@@ -164,6 +154,15 @@ class Spectrum:
         energy *= energy
         energy += 1
         return change / namespace(change).sqrt(energy, out=energy)
+
+
+def _extended(plane: Plane) -> Plane:
+    """A plane (H, W) mirrored beyond its right and lower borders to whole blocks."""
+    rows, columns = (
+        like(np.pad(np.arange(length), (0, -length % BLOCK), mode="symmetric"), plane)
+        for length in plane.shape
+    )
+    return plane[rows][:, columns]
 
 
 def _around(count: int) -> NDArray[np.int64]:

@@ -201,8 +201,8 @@ class Restorer:
         """The factor of the residual for planes of `shape`: one, or that of each block,
         (ceil(H / 8), ceil(W / 8)) float32, smooth."""
         factors = self.strength * model.strength(hints)
-        if isinstance(factors, float):
-            return factors
+        if not isinstance(factors, np.ndarray):
+            return float(factors)
         import cv2
 
         height, width = shape
