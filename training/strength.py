@@ -32,7 +32,7 @@ from vfilter.bitstream import (
     Hints,
     scaled_luma_table,
 )
-from vfilter.coefficients import Spectrum, transformed
+from vfilter.coefficients import Spectrum, restored_by_blocks, transformed
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
@@ -102,7 +102,7 @@ ENCODERS: dict[str, tuple[str, tuple[dict[str, str], ...]]] = {
 """By codec: the encoder, and the settings at which the clips are encoded; those whose streams tell
 no quantizer at one good setting."""
 
-FOREIGN = tuple(options | {"strict": "-1"} for options in _scales(2, 3, 5, 8))
+FOREIGN = tuple(options | {"strict": "-1"} for options in _scales(1, 2, 3, 5, 8))
 """Options of FFmpeg's MJPEG encoder, for limited range, in the fit for JPEG."""
 
 FITTED = {
@@ -132,8 +132,10 @@ SIZE = 192
 DRAWN = 2
 """Drawn films beside the clips of a fit."""
 
+FINE = 85
 LEAST = 0.02
-"""Mean gain in dB below which a quality is left alone: none, where rounding undoes it."""
+"""The JPEG quality from which on is tried, after the fit, what it gains in whole codes, which undo
+small changes; and the mean gain in dB below which a quality and all finer ones are left alone."""
 
 MARGIN = 0.01
 """PSNR in dB by which a model must be better on films of photographs to be taken for real ones."""
@@ -203,7 +205,7 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
     limit of `Model.tolerated`.
 
     Half of the planes are compressed by FFmpeg too, whose tables are flatter, as many cameras' are.
-    It is 0 where it gains less than `LEAST`, rounding to whole codes included.
+    It is 0 from the quality on at which it gains less than `LEAST`, of whole codes.
     """
     samples = []
 
@@ -221,13 +223,27 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
             path.write_bytes(encoded([plane], "mjpeg", options).getvalue())
             ((distorted, hints),) = _hinted(path)
             add(distorted, plane, hints)
-    factors, limit = _fit(samples)
-    for quality, factor in factors.items():
-        at = (sample for sample in samples if sample.point[0, 0] == quality)
-        losses = [sample.loss(LIMITS.index(limit), np.array(factor)) for sample in at]
-        if sum(map(_weighed, losses)) > -LEAST * len(losses):
-            factors[quality] = 0.0
+        factors, limit = _fit(samples)
+        fine = [quality for quality in QUALITIES if quality >= FINE]
+        served = takewhile(lambda q: _gain(restorer, planes, q, factors[q], limit) > LEAST, fine)
+        factors |= dict.fromkeys(fine[len(list(served)) :], 0.0)
     return {str(point): round(factor, 3) for point, factor in sorted(factors.items())}, limit
+
+
+def _gain(
+    restorer: Restorer, planes: Sequence[Luma], quality: int, factor: float, limit: float
+) -> float:
+    """The mean gain in dB, a loss counting `LOSS` times, at a JPEG quality by this fit."""
+    table = tuple(scaled_luma_table(quality).tolist())
+    tolerated = None if limit == math.inf else limit * explained(Hints(luma_table=table))
+    total = 0.0
+    for plane in planes:
+        before = jpeg(plane, quality)
+        residual = residual_of(restorer.engine, before, 255, None, None).residual
+        after = restored_by_blocks(before, residual, factor, tolerated, table)
+        error, left = (max(mse(luma, plane), 0.1) for luma in (before, after))
+        total -= _weighed(10 * math.log10(left / error))
+    return total / len(planes)
 
 
 def fit_range(model: Model, other: Model, planes: Sequence[Luma]) -> list[int]:
