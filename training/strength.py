@@ -164,7 +164,8 @@ def fit_part(model: Model, data: Path) -> list[int]:
         return []
     photographs = load_folder(data / "BSDS500/val")
     if model.codec == "jpeg":
-        return fit_range(model, load(ALIASES[alias]), [p[:240, :240] for p in photographs[::5]])
+        planes = [p[:240, :240] for p in photographs[::5]] + drawn_stills(DRAWN)
+        return fit_range(model, load(ALIASES[alias]), planes)
     films = unseen_clips(photographs[::4]) + drawn_clips()
     return fit_quantizers(model, load(alias, codec=model.codec), CODECS[model.codec], films)
 
