@@ -171,6 +171,17 @@ def test_projection_leaves_what_is_possible_alone() -> None:
     assert np.abs(after.astype(int) - original).max() <= 1
 
 
+def test_projection_allows_for_the_rounding_of_the_decoder() -> None:
+    """Half a code beyond half a step, seen by the highest pixel of a cosine wave."""
+    before = np.full((8, 8), 128, np.uint8)
+    wave = np.cos((2 * np.arange(8) + 1) * np.pi / 16)
+    residual = (np.outer(wave, wave) * 40 / 255).astype(np.float32)
+    for step in (4, 8, 16):
+        after = restored_by_blocks(before, residual, 1.0, None, (step,) * 64)
+        highest = (step / 2 + 0.5) * wave[0] ** 2 / 4
+        assert after.max() - 128 == round(highest)
+
+
 def test_projection_leaves_blocks_that_are_not_of_the_table_alone() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (48, 64), dtype=np.uint8)
     estimate = plane(48, 64)
@@ -357,6 +368,8 @@ def test_a_codec_without_a_curve_is_taken_for_h264(model: Path, tmp_path: Path) 
         }
         assert list(told.values()) == pytest.approx([0.5, 0.5])  # of QP 26
         assert restore.model.strength(Hints(codec="av1")) == pytest.approx(0.5)
+        between = Hints(codec="av1", bits_per_pixel=0.5)  # of .25 to 1
+        assert restore.model.strength(between) == pytest.approx(0.25)
         assert restore.model.strength(Hints(codec="hevc")) == pytest.approx(0.6)
         assert restore.model.strength(Hints(codec="prores")) == 0.0
         for bits, strength in ((0.1, 0.6), (0.5, 0.3), (2.0, 0.0)):

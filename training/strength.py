@@ -130,7 +130,7 @@ SIZE = 192
 
 
 DRAWN = 2
-"""Drawn films beside the clips of a fit."""
+"""Drawn films beside the clips of a fit, and drawings beside the photographs of `fit_part`."""
 
 FINE = 85
 LEAST = 0.02

@@ -43,7 +43,7 @@ PART = 1 << 16
 """Pixels of an array worked on at a time, which stay in cache (measured)."""
 
 NEAR = 2
-"""Blocks on each side whose energy counts for the trust in one."""
+"""Blocks on each side whose energy counts for the trust in one; `Spectrum.trusted` adds up five."""
 
 LOCAL = 0.7
 """The share of the blocks around in that energy; the rest is the mean of the plane, since that of
@@ -96,7 +96,7 @@ class Spectrum:
 
     The factor of each is 1 / sqrt(1 + (energy / tolerated)^2), the energy being the mean square of
     the coefficients of its frequency: by `LOCAL` in the blocks around, else in the plane. So the
-    best factors fall, measured on JPEG, H.264 and MPEG-4 of any quality.
+    best factors fall, measured on JPEG, H.264 and MPEG-4 of any quality (training/LOG.md).
 
     residual: (H, W) float32, array or tensor, sides whole blocks, in full scales.
     tolerated: of each frequency in raster order, (64,), in squared codes of 8 bits; None for full
@@ -123,8 +123,9 @@ class Spectrum:
             self._scales = self._scaled(tolerated / 255**2)
 
     def _scaled(self, tolerated: NDArray[np.float64]) -> tuple[Plane, Plane, Plane]:
-        """What turns sums of squares of blocks around into energies by `tolerated`: factors of
-        each row and of each column, and what the plane adds."""
+        """What turns sums of squares of blocks around into energies by `tolerated`, (64,), float32:
+        factors of each row, (rows, 1, 1), and of each column, (8, W), and what the plane adds,
+        (8, W)."""
         rows, columns = self.shape
         squares = sum((self._inner[part] ** 2).sum(0) for part in self.parts)
         of_frequency = squares.reshape(BLOCK, columns, BLOCK).sum(1).tolist()

@@ -153,13 +153,14 @@ class Model:
         if hints.codec in MEZZANINE:
             return 0.0
         known = self._known(hints)
+        curve = _curve(known)
         if known.luma_table is not None:
-            return float(self._at("mjpeg", known.jpeg_quality or 0))
+            return float(self._at(curve, known.jpeg_quality or 0))
         if known.codec is None:
             return 1.0
         if known.qp is None:
-            return float(self._at(known.codec, 0.0)) * _share(hints)
-        factors = self._at(QP_CODECS[known.codec], known.qp).astype(np.float32)
+            return float(self._at(curve, 0.0)) * _share(hints)
+        factors = self._at(curve, known.qp).astype(np.float32)
         return factors if known is hints else float(factors.mean()) * _share(hints)
 
     def tolerated(self, hints: Hints) -> NDArray[np.float64] | None:
@@ -171,9 +172,8 @@ class Model:
         model without the limit. Raises ModelError if the metrics are damaged.
         """
         known = self._known(hints)
-        codec = QP_CODECS.get(known.codec or "", known.codec)
-        curve = "mjpeg" if known.luma_table is not None else codec
-        if curve is None or curve not in self._limits:
+        curve = _curve(known)
+        if curve not in self._limits:
             return None
         return self._limits[curve] * explained(known)
 
@@ -327,6 +327,13 @@ def _narrow(alias: str, codec: str, coarseness: int, known: Sequence[str]) -> Mo
     if codec != "jpeg":
         return next(iter(fitting), None)
     return min(fitting, key=lambda model: _apart(model.quality[0], coarseness), default=None)
+
+
+def _curve(known: Hints) -> str:
+    """Under which codec the metrics have the curve and the limit for hints of `Model._known`."""
+    if known.luma_table is not None:
+        return "mjpeg"
+    return QP_CODECS.get(known.codec or "", known.codec or "")
 
 
 def _share(hints: Hints) -> float:
