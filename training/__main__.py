@@ -37,7 +37,7 @@ from training.reencode import CLIPS, cost_table
 from training.samples import Pictures
 from training.sources import SOURCES, checking_clips, drawn_frames, gains, read_frames
 from training.stopping import stop_flag
-from training.strength import fit_part, fit_strengths, training_clips
+from training.strength import fit_agreements, fit_part, fit_strengths, training_clips
 from vfilter.errors import VdeblockError
 from vfilter.weights import ALIASES, Model, load
 
@@ -167,9 +167,9 @@ def strength_command(
     And measure again what they gain, which is needless for models of one quality: they are measured
     at strength 1.
     """
-    fits, parts, _, results = _measurements(data, frames)
+    *fits, _, results = _measurements(data, frames)
     for name in names:
-        measure_all(models / name, (fits, parts, results) if measured else (fits, parts))
+        measure_all(models / name, (*fits, results) if measured else fits)
 
 
 def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:
@@ -186,6 +186,7 @@ def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:
     return (
         lambda model: fit_strengths(model, data),
         lambda model: {"fits": fit_part(model, data)},
+        lambda model: {"agreements": fit_agreements(model, data)},
         lambda model: {"maxima": calibrate(model, shown(data)) if shipped(model) else []},
         lambda model: {"results": results(model)},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from itertools import islice, tee
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ from vfilter.comparison.degrade import degrade
 from vfilter.comparison.metrics import mse, ssim_gaussian
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
-from vfilter.source import Source, hints_of
+from vfilter.source import Source
 from vfilter.weights import Model
 
 SOURCES: dict[str, tuple[int, ...]] = {
@@ -123,9 +123,9 @@ def _scores(
     means = np.zeros(3 + len(CONSTANTS))
     with Source(path) as source:
         frames = (item for item in source if isinstance(item, VideoFrame))
-        for frame, original in zip(frames, clean, strict=True):
-            damaged = luma_plane(frame)
-            told = luma_plane(restore(frame, hints=hints_of(frame)))
+        given, wanted = tee(frames)
+        for frame, restored, original in zip(given, restore.film(wanted), clean, strict=True):
+            damaged, told = luma_plane(frame), luma_plane(restored)
             gained = ssim_gaussian(told, original) - ssim_gaussian(damaged, original)
             means[:3] += [mse(damaged, original), mse(told, original), gained]
             for number, constant in enumerate(CONSTANTS):

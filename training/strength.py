@@ -11,8 +11,8 @@ the limit from which on is fitted too.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from training.data import Luma, encoded, halved, jpeg, load_folder, read_luma
+from training.data import Luma, encoded, gray_frame, halved, jpeg, load_folder, read_luma
 from training.drawings import drawing, drawn_film
 from training.sources import CODECS
 from training.video import film
@@ -37,6 +37,7 @@ from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
+from vfilter.temporal import Temporal
 from vfilter.tiles import residual_of
 from vfilter.weights import ALIASES, TRAINED, Model, explained, load
 
@@ -73,6 +74,38 @@ class Sample:
         along = float((strengths * self.along[limit]).sum())
         rounding = min(square, 1 / 12 / self.error)
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
+
+
+AGREEMENTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Shares of the explained error among which that of `Model.agreement` is looked for."""
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Luma planes of a film, (H, W) uint8: `clean`, `damaged`, with what their stream told, and
+    `restored` one by one."""
+
+    clean: Sequence[Luma]
+    damaged: Sequence[tuple[Luma, Hints]]
+    restored: Sequence[Luma]
+
+    def lost(self, model: Model, agreement: float) -> float:
+        """What neighbours in time lose in dB at this factor of `Model.agreement`; of a loss
+        `LOSS` times as much."""
+        told = replace(model)  # reads its metrics anew
+        told.metrics["agreements"] = dict.fromkeys(told.metrics["strength"], agreement)
+        helped: list[VideoFrame] = []
+        with Restorer(told) as restorer:  # its network never runs
+            temporal = Temporal(restorer, helped.append)
+            for (luma, hints), plane in zip(self.damaged, self.restored, strict=True):
+                temporal.add(gray_frame(luma), plane, hints)
+            temporal.end()
+        planes = [luma_plane(frame) for frame in helped]
+        before, after = (
+            max(sum(mse(*pair) for pair in zip(these, self.clean, strict=True)), 0.1)
+            for these in (self.restored, planes)
+        )
+        return _weighed(10 * math.log10(after / before))
 
 
 QUALITIES = (5, 10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95, 97, 98, 100)
@@ -155,6 +188,28 @@ def fit_strengths(model: Model, data: Path) -> dict[str, Any]:
         fitted |= {codec: fit_codec(model, codec, films) for codec in FITTED[model.codec]}
     limits = {codec: limit for codec, (_, limit) in fitted.items() if limit < math.inf}
     return {"strength": {codec: curve for codec, (curve, _) in fitted.items()}, "limits": limits}
+
+
+def fit_agreements(model: Model, data: Path) -> dict[str, float]:
+    """By codec that `model` has a strength for: how far neighbours in time are to agree with a
+    frame (`Model.agreement`), that by which most is gained over the clips of the training half of
+    `data` and drawings in motion, in dB. None for a codec where nothing is gained.
+
+    Photographs in motion would flatter them: they move as evenly as nothing that is filmed.
+    """
+    films = [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
+    agreements = {}
+    with Restorer(model) as restorer:
+        for codec in model.metrics["strength"]:
+            shots = [
+                Shot(clean, damaged, [restorer.luma(y, hints=told) for y, told in damaged])
+                for clean, damaged in _damaged(codec, films)
+            ]
+            lost = {f: sum(shot.lost(model, f) for shot in shots) for f in AGREEMENTS}
+            best = min(lost, key=lambda factor: lost[factor])
+            if lost[best] < 0:
+                agreements[codec] = best
+    return agreements
 
 
 def fit_part(model: Model, data: Path) -> list[int]:
@@ -326,6 +381,23 @@ def fit_quantizers(
     falling = sorted(gains, reverse=True)
     better = list(takewhile(lambda point: np.mean(gains[point]) > MARGIN, falling))
     return [better[-1] * BIN, COARSEST[model.codec]] if better else []
+
+
+def _damaged(
+    codec: str, films: Sequence[Sequence[Luma]]
+) -> Iterator[tuple[Sequence[Luma], list[tuple[Luma, Hints]]]]:
+    """Each of `films` beside what `codec` makes of it, at every second of its settings."""
+    if codec == "mjpeg":
+        for quality, planes in product(QUALITIES[1::2], films):
+            hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
+            yield planes, [(jpeg(plane, quality), hints) for plane in planes]
+        return
+    encoder, settings = ENCODERS[codec]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mkv"
+        for options, planes in product(settings[::2], films):
+            path.write_bytes(encoded(planes, encoder, options).getvalue())
+            yield planes, _hinted(path)
 
 
 def _hinted(path: Path) -> list[tuple[Luma, Hints]]:

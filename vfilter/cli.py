@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -199,6 +200,12 @@ def restore_command(
             "--project/--no-project", help="Keep MJPEG within what its tables leave possible."
         ),
     ] = True,
+    temporal: Annotated[
+        bool,
+        typer.Option(
+            "--temporal/--no-temporal", help="Help each frame with those around it; a bit slower."
+        ),
+    ] = True,
     hints: Annotated[
         bool,
         typer.Option("--hints/--no-hints", help="Heed what the stream tells of its compression."),
@@ -297,6 +304,7 @@ def restore_command(
         "device": device,
         "precision": precision.value,
         "project": project,
+        "temporal": temporal,
         "codec": codec,
         "crf": crf,
         "preset": preset,
@@ -686,33 +694,44 @@ def _preview(
     from vfilter.preview import write_preview
     from vfilter.restorer import Restorer
 
-    reading = {key: arguments[key] for key in ("start", "hints")} | {"max_pixels": max_pixels}
+    reading = {key: arguments[key] for key in ("start", "hints", "temporal")}
     with Restorer(**{key: arguments[key] for key in RESTORING}) as restore:
-        write_preview(input, picture, restore, **reading, overwrite=overwrite)
+        write_preview(
+            input, picture, restore, **reading, max_pixels=max_pixels, overwrite=overwrite
+        )
+
+
+TRIED = 4
+"""Frames that `--dry-run` restores to tell the speed."""
 
 
 def _dry_run(
     input: str, output: str, arguments: Mapping[str, Any], max_pixels: int, *, allow_loss: bool
 ) -> None:
-    from vfilter.pipeline import mean_strength, plan_video, trial, with_means
+    from av.video.frame import VideoFrame
+
+    from vfilter.pipeline import plan_video, trial, with_means
     from vfilter.probe import compression
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
     restoring = {key: arguments[key] for key in RESTORING}
     span = {key: arguments[key] for key in SPAN}
-    encoding = {k: v for k, v in arguments.items() if k not in restoring and k not in span}
-    # each run of the trial sees the same frame
+    temporal = arguments["temporal"]
+    encoding = {k: v for k, v in arguments.items() if k not in (*RESTORING, *SPAN, "temporal")}
+    # each run of the trial sees the same frames
     with (
         Restorer(**restoring, reuse=False) as restore,
         Source(input, **span, max_pixels=max_pixels) as source,
     ):
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         print_plan(plan, to=sys.stdout)
-        seconds = trial(restore, source.first)
+        shown = (item for item in source if isinstance(item, VideoFrame))
+        seconds = trial(restore, list(islice(shown, TRIED)), temporal=temporal)
         frames = source.frame_count
         hints = hints_of(source.first)
-        factor = mean_strength(restore, hints)
+        factor = restore.mean_strength(hints)
+        helped = temporal and restore.model_for(hints).agreement(hints) is not None
         model = restore.model_for(hints)
         first = _known(hints)
         interlaced = source.first.interlaced_frame
@@ -723,6 +742,8 @@ def _dry_run(
     if compressed := compression(input) if span["hints"] and input != "-" else "":
         print(f"source: {compressed}")
     print(f"strength: up to {factor:.2f} in the first frame ({first})")
+    if helped:
+        print("temporal: each frame is helped by those around it")
     if interlaced:
         print("interlaced: each field is restored by itself")
     print(f"engine: {plan.engine}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from vfilter.segments import Segments, discard
 from vfilter.sink import Sink, muxer_of, untold
 from vfilter.source import MAX_PIXELS, STANDARD_STREAM, Source, hints_of, own_quantizers, pts_of
 from vfilter.streams import StreamPlan, chroma_location, plan_streams
+from vfilter.temporal import Temporal
 from vfilter.verify import Record
 
 SEGMENT = 10.0
@@ -185,6 +187,7 @@ def restore_video(
     device: str = "auto",
     precision: str = "auto",
     project: bool = True,
+    temporal: bool = True,
     hints: bool = True,
     codec: str | None = None,
     crf: float | None = None,
@@ -211,6 +214,7 @@ def restore_video(
     strength: factor of the change, 0 to 2; times that for the source's quality, with hints.
     hints: whether to heed what the stream tells of its compression.
     project: whether to keep within what a JPEG's quantization table leaves possible.
+    temporal: whether frames of a known source are helped by those around them.
     start, duration: the range to restore, in seconds; frames: the most frames.
     codec, crf, preset, encoder_options, pix_fmt, lossless: how to encode; by default nearly
         transparent, with an encoder that keeps size, subsampling and depth.
@@ -254,7 +258,7 @@ def restore_video(
             lost = lost_text(plan.avoidable)
             raise OutputError(f"{output}: {lost}; --allow-loss goes on without")
         files = not plan.piped and Path(input).is_file()
-        arguments = restoring | encoding | span
+        arguments = restoring | encoding | span | {"temporal": temporal}
         segments = None
         if resume and files and plan.resumable:
             means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
@@ -274,7 +278,8 @@ def restore_video(
                 mark(complete, Path(input), arguments)
 
         sink = Sink(output, source, plan.encoding, plan.streams, segments, record, seal)
-        summary = _restore(source, restore, sink, segments, Fraction(segment), plan, progress)
+        part = Fraction(segment)
+        summary = _restore(source, restore, sink, segments, part, plan, progress, temporal=temporal)
     if files:
         discard(Path(output))
     return replace(summary, verified=record.verdict if record is not None else "")
@@ -288,11 +293,14 @@ def _restore(
     segment: Fraction,
     plan: Plan,
     progress: Callable[[Progress], None] | None,
+    *,
+    temporal: bool,
 ) -> Summary:
     """Everything in `source` into `sink`, the frames restored, `segment` seconds at a time."""
     began = time.perf_counter()
-    count = 0
+    count = part = 0
     tally = Tally()
+    helped = Temporal(restore, sink.write)
     total = source.frame_count
     piped = source.pipe is not None  # in a thread, reading it could not be interrupted
     items = (item for item in source) if piped else ahead(source, WAITING)
@@ -304,12 +312,17 @@ def _restore(
             told = hints_of(item)
             shown = pts_of(item) * source.time_base
             until = shown + item.duration * source.time_base
-            number = 0 if segments is None else int(shown / segment)
+            if int(shown / segment) != part:
+                write(helped.end)  # so that no segment depends on another
+                part = int(shown / segment)
+            number = 0 if segments is None else part
             if segments is not None and segments.has(number):
                 write(sink.keep, item, number)
+            elif temporal:
+                write(helped.add, item, restore.luma_of(item, hints=told), told, number)
             else:
                 write(sink.write, restore(item, hints=told), number)
-            tally.add(told, mean_strength(restore, told))
+            tally.add(told, restore.mean_strength(told))
             count += 1
             if progress is not None:
                 progress(
@@ -320,6 +333,7 @@ def _restore(
                         media_seconds=float(until),
                     )
                 )
+        write(helped.end)
     return Summary(
         plan=plan,
         frames=count,
@@ -385,19 +399,19 @@ def with_means(plan: Plan, restore: Restorer, source: Source, output: str | Path
     )
 
 
-def mean_strength(restore: Restorer, hints: Hints) -> float:
-    """The factor of the change of a frame with `hints`, the mean over its macroblocks."""
-    return float(np.mean(restore.strength * restore.model_for(hints).strength(hints)))
-
-
-def trial(restore: Restorer, frame: VideoFrame) -> float:
-    """Seconds that restoring `frame` takes: the better of two runs after a first one."""
+def trial(restore: Restorer, frames: Sequence[VideoFrame], *, temporal: bool) -> float:
+    """Seconds that restoring each of `frames` takes: the better of two runs after a first frame."""
+    restore(frames[0], hints=hints_of(frames[0]))
     times = []
-    for _ in range(3):
+    for _ in range(2):
         began = time.perf_counter()
-        restore(frame)
+        if temporal:
+            deque(restore.film(frames), maxlen=0)
+        else:
+            for frame in frames:
+                restore(frame, hints=hints_of(frame))
         times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return min(times) / len(frames)
 
 
 def lost_text(plans: Sequence[StreamPlan]) -> str:

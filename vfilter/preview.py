@@ -17,6 +17,9 @@ from vfilter.source import MAX_PIXELS, Source, hints_of, open_input
 TELLING = 1 / 3
 """Where in a film to look if nothing is said: its share of the length, past any black opening."""
 
+TOGETHER = 3
+"""Frames from there on that are read: those after the first help it."""
+
 GAP = 8
 """White columns between the two pictures, in pixels."""
 
@@ -27,6 +30,7 @@ def write_preview(
     restore: Restorer,
     *,
     start: float | None = None,
+    temporal: bool = True,
     hints: bool = True,
     max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
@@ -34,6 +38,7 @@ def write_preview(
     """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
 
     start: the frame's time in seconds; by default at a third of the length.
+    temporal: whether the frames after it help it.
     hints: whether to heed what the stream tells of its compression.
     max_pixels: most pixels of the frame, whose memory is bounded by that.
     Raises InputError and OutputError, and ValueError where both paths are one file.
@@ -42,8 +47,12 @@ def write_preview(
     if Path(picture).suffix.lower() != ".png":
         raise OutputError(f"{picture}: the preview is a PNG; name a file ending in .png")
     with _open_at(path, start, hints=hints, max_pixels=max_pixels) as source:
-        frame = source.first
-        before, after = (_rgb(f) for f in (frame, restore(frame, hints=hints_of(frame))))
+        shown = [item for item in source if isinstance(item, VideoFrame)]
+        if temporal:
+            restored = next(restore.film(shown))
+        else:
+            restored = restore(shown[0], hints=hints_of(shown[0]))
+        before, after = _rgb(shown[0]), _rgb(restored)
     gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
     try:
         Image.fromarray(np.hstack([before, gap, after])).save(picture, format="PNG")
@@ -57,13 +66,13 @@ def _open_at(path: str | Path, start: float | None, **options: Any) -> Source:
     A single picture has none there, nor a file that is shorter than its header says.
     """
     if start is not None:
-        return Source(path, start=start, frames=1, **options)
+        return Source(path, start=start, frames=TOGETHER, **options)
     with open_input(path) as container:
         telling = (container.duration or 0) / 1_000_000 * TELLING
     try:
-        return Source(path, start=telling, frames=1, **options)
+        return Source(path, start=telling, frames=TOGETHER, **options)
     except InputError:
-        return Source(path, frames=1, **options)
+        return Source(path, frames=TOGETHER, **options)
 
 
 def _rgb(frame: VideoFrame) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:

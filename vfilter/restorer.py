@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -34,6 +35,7 @@ class Restorer:
 
     with Restorer("l8") as restore:
         frame = restore(frame)          # av.VideoFrame
+        frames = restore.film(frames)   # of a film, each helped by those around it
         plane = restore.luma(plane)     # array or tensor, (H, W) or (N, H, W)
     """
 
@@ -122,6 +124,10 @@ class Restorer:
             self._models[source] = next(alike, model)  # its weights once, for all quantizers
         return self._models[source]
 
+    def mean_strength(self, hints: Hints) -> float:
+        """The factor of the residual of a frame with `hints`, the mean over its macroblocks."""
+        return float(np.mean(self.strength * self.model_for(hints).strength(hints)))
+
     def _engine(self, model: Model) -> Engine:
         if self._engines is None:
             raise ValueError("the restorer is closed: make a new one")
@@ -136,12 +142,38 @@ class Restorer:
         hints: what the stream told about the compression of this frame.
         An interlaced frame is restored field by field. A CUDA frame stays on its GPU.
         """
-        from vfilter.luma import luma_depth, luma_plane, with_luma
+        from vfilter.luma import with_luma
 
         if frame.format.name == "cuda":
             return self._hardware_frame(frame)
+        return with_luma(frame, self.luma_of(frame, hints=hints))
+
+    def luma_of(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> NDArray[Any]:
+        """The restored luma of a frame in memory, as `vfilter.luma.luma_plane` has it."""
+        from vfilter.luma import luma_depth, luma_plane
+
         luma, depth = luma_plane(frame), luma_depth(frame)
-        return with_luma(frame, self._fields(luma, depth, hints, frame.interlaced_frame))
+        restored: NDArray[Any] = self._fields(luma, depth, hints, frame.interlaced_frame)
+        return restored
+
+    def film(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+        """The restored frames of a film, in the order they are shown, each helped by two before
+        and after it (`vfilter.temporal`).
+
+        With the hints that the frames of a `vfilter.source.Source` carry. Those of which nothing is
+        known are restored one by one, as by a call.
+        """
+        from vfilter.source import hints_of
+        from vfilter.temporal import Temporal
+
+        done: list[av.VideoFrame] = []
+        temporal = Temporal(self, done.append)
+        for frame in frames:
+            temporal.add(frame, self.luma_of(frame, hints=hints_of(frame)), hints_of(frame))
+            yield from done
+            done.clear()
+        temporal.end()
+        yield from done
 
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
         """Restored luma: clip(round(y + strength * residual)); where hints are told, the strength

@@ -177,6 +177,19 @@ class Model:
             return None
         return self._limits[curve] * explained(known)
 
+    def agreement(self, hints: Hints) -> float | None:
+        """The mean squared difference, in squared codes of 8 bits, at which a neighbour in time
+        counts half (`vfilter.temporal.added`).
+
+        What quantization explains at the lowest frequency times the factor of the fit
+        (`training/strength.py`). None, for frames that are left to themselves, for a source that
+        tells nothing and for a model without the factor. Raises ModelError if the metrics are
+        damaged.
+        """
+        known = self._known(hints)
+        factor = self._agreements.get(_curve(known))
+        return None if factor is None else float(factor * explained(known)[0])
+
     @cached_property
     def part(self) -> tuple[int, int] | None:
         """The lowest and the highest `Hints.coarseness` at which it serves better than the network
@@ -231,13 +244,22 @@ class Model:
     @cached_property
     def _limits(self) -> dict[str, float]:
         """By codec: the share of `explained_error` that is tolerated."""
+        return self._positive("limits")
+
+    @cached_property
+    def _agreements(self) -> dict[str, float]:
+        """By codec: the share of `explained_error` by which neighbours in time may differ."""
+        return self._positive("agreements")
+
+    def _positive(self, key: str) -> dict[str, float]:
+        """The positive numbers by codec that the metrics have under `key`."""
         try:
-            limits = {codec: float(x) for codec, x in self.metrics.get("limits", {}).items()}
-            if not all(limit > 0 for limit in limits.values()):
-                raise ValueError(f"limits {limits}")
+            numbers = {codec: float(x) for codec, x in self.metrics.get(key, {}).items()}
+            if not all(number > 0 for number in numbers.values()):
+                raise ValueError(f"{key} {numbers}")
         except (AttributeError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
-        return limits
+        return numbers
 
     def _damaged(self, error: Exception) -> ModelError:
         return ModelError(

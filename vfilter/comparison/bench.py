@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,7 @@ def run_untouched(bench: Bench) -> Run:
 def run_ours(bench: Bench, model: str | Path, device: str, precision: str) -> Run:
     """A run of ours: decoding and restoring, as FFmpeg's are decoding and filtering."""
     with Restorer(model, device=device, precision=precision) as restore:
-
-        def restored(frame: VideoFrame) -> bytes:
-            return luma_bytes(restore(frame, hints=hints_of(frame)))
-
-        clip, cost = _timed(bench, restored)
+        clip, cost = _timed(bench, lambda frames: map(luma_bytes, restore.film(frames)))
         with Source(bench.source.path, frames=1) as source:
             used = restore.model_for(hints_of(source.first)).name
         engine = restore.engine.description
@@ -105,16 +102,17 @@ def run_ours(bench: Bench, model: str | Path, device: str, precision: str) -> Ru
     return run
 
 
-def _timed(bench: Bench, restored: Callable[[VideoFrame], bytes]) -> tuple[Clip, Cost]:
-    """The luma that `restored` makes of each frame, and what that took with decoding."""
+def _timed(
+    bench: Bench, restored: Callable[[Iterable[VideoFrame]], Iterable[bytes]]
+) -> tuple[Clip, Cost]:
+    """The luma that `restored` makes of frames, and what that took with decoding."""
     target = bench.folder / "here.y"
     path, clip = bench.source.path, bench.source.clip
     with Source(path, frames=1) as source:
-        restored(source.first)  # loads what it needs
+        deque(restored([source.first]), maxlen=0)  # loads what it needs
     began, began_cpu = time.perf_counter(), time.process_time()
     with Source(path, frames=bench.limit) as source, target.open("wb") as file:
-        for frame in frames_of(source):
-            file.write(restored(frame))
+        file.writelines(restored(frames_of(source)))
     cost = Cost(seconds=time.perf_counter() - began, cpu_seconds=time.process_time() - began_cpu)
     return Clip.of(target, clip.height, clip.width), cost
 
@@ -187,7 +185,7 @@ def _run_sadct(bench: Bench, name: str, variant: str, chain: str) -> Run:
         table = hints_of(frame).luma_table or first
         return sadct(luma_plane(frame), _steps(chain) or table or ()).tobytes()
 
-    clip, cost = _timed(bench, restored)
+    clip, cost = _timed(bench, lambda frames: map(restored, frames))
     steps = _steps(chain)
     table = "each frame's own" if steps is None else f"{steps[:1]} * 64"
     return Run(

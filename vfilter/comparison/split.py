@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vfilter.comparison.ffmpeg import FFmpeg
@@ -16,6 +17,7 @@ from vfilter.pipeline import plan_video
 from vfilter.restorer import Restorer
 from vfilter.sink import Sink
 from vfilter.source import Source, hints_of
+from vfilter.temporal import Temporal
 
 BLACK, WHITE = 16, 235
 """Codes of black and white of limited range (ITU-R BT.601), dark and light enough in full range."""
@@ -42,12 +44,18 @@ def write_split(
     ):
         plan = plan_video(source, output)
         with Sink(output, source, plan.encoding, plan.streams) as sink:
+
+            def write(after: VideoFrame, before: VideoFrame) -> None:
+                sink.write(with_luma(after, halves(luma_plane(before), luma_plane(after))))
+
+            helped = Temporal(restore, write)
             for item in source:
                 if isinstance(item, Packet):
                     sink.copy(item)
                     continue
-                restored = restore(item, hints=hints_of(item))
-                sink.write(with_luma(restored, halves(luma_plane(item), luma_plane(restored))))
+                hints = hints_of(item)
+                helped.add(item, restore.luma_of(item, hints=hints), hints, item)
+            helped.end()
 
 
 def with_sound(ffmpeg: FFmpeg, film: Path, sounding: str | Path) -> Path:
