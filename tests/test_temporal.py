@@ -263,6 +263,13 @@ def test_ten_bits_are_helped_as_eight_are(still: Path) -> None:
         assert np.abs(other / 4 - one).max() <= 1.1
 
 
+def test_a_film_may_change_its_size(still: Path) -> None:
+    planes = compressed(pan(4))
+    mixed = [planes[0], planes[1][:48], planes[2].astype(np.uint16) * 4, planes[3]]
+    for found, plane in zip(helped(still, mixed), mixed, strict=True):
+        assert np.array_equal(found, plane)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 300), (15, 17), (16, 16), (17, 33)])
 def test_small_frames(still: Path, height: int, width: int) -> None:
     planes = [p[:height, :width] for p in compressed(pan(4, 64, 320))]

@@ -10,6 +10,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -36,7 +37,7 @@ from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.engines import ENGINES, installed, native_precision
 from vfilter.pipeline import restore_video
 from vfilter.restorer import Restorer
-from vfilter.source import Source, hints_of
+from vfilter.source import Source
 from vfilter.weights import load
 
 SIZES = ((640, 480), (1280, 720), (1920, 1080))
@@ -195,9 +196,7 @@ def end_to_end(model: str, frames: int) -> Row:
     with tempfile.TemporaryDirectory() as folder, Restorer(model) as restore:
         with Source(CLIP, frames=frames) as source:
             given = [item for item in source if isinstance(item, av.VideoFrame)]
-        alone = partial(
-            seconds_of, lambda: [restore(frame, hints=hints_of(frame)) for frame in given]
-        )
+        alone = partial(seconds_of, lambda: deque(restore.film(given), maxlen=0))
         took = interleaved({("file",): partial(to_file, folder), ("alone",): alone}, rounds=2)
     whole, part = took["file",], took["alone",]
     return {

@@ -180,8 +180,8 @@ onto what the table leaves possible.
 VIDEO_COLUMNS = """
 The first is the PSNR of the source, the others are gains in PSNR in dB: at strength 1; at the one
 constant strength that serves this row's clips best (its value in brackets, found on these very
-clips); by what the stream tells, the default, with the clip that gains least; and of that the gain
-in SSIM.
+clips); by what the stream tells and with neighbours in time, the default, with the clip that gains
+least; and of that the gain in SSIM.
 """.strip()
 
 TITLES = {"h264": "H.264, crf", "mpeg4": "MPEG-4, qscale", "mpeg2video": "MPEG-2, qscale"} | {

@@ -50,8 +50,6 @@ class Recipe:
     drawn: share of the films, for JPEG of the crops, that are drawn (`training.drawings`).
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
-    even: power by which crops of less error weigh more, for JPEG alone: PSNR is a mean of
-        logarithms, and SSIM knows no large errors.
     crop: side of the training crops in pixels; batch: crops per step, of all processes together.
     rate: peak learning rate, held until the last `decay` share of `steps`, then falling
         linearly to zero; so a run can be lengthened from any checkpoint before that share.
@@ -72,7 +70,6 @@ class Recipe:
     foreign: float = 0.0
     drawn: float = 0.0
     balance: float = 0.25
-    even: float = 0.0
     crop: int = 96
     batch: int = 8
     objective: Objective = "residual"
@@ -135,7 +132,6 @@ def paper(recipe: Recipe) -> Recipe:
         fine=0.0,
         drawn=0.0,
         balance=0.0,
-        even=0.0,
         batch=batch,
         crop=crop,
         optimizer="sgd",
@@ -201,8 +197,7 @@ RECIPES |= {
         qualities=(quality, quality),
         start="l4-jpeg",
         balance=0.0,
-        even=0.5 if quality == 10 else 0.0,
-        steps=60000 if quality == 10 else 16000,
+        steps=45000 if quality == 10 else 16000,
         rate=1e-3,
     )
     for quality in (10, 20, 30, 40, 50, 60)

@@ -18,13 +18,9 @@ from training.drawings import drawing, drawn_film
 from training.evaluate import Pair
 from training.recipes import FINEST, Recipe
 from training.video import FRAMES, WINDOW, coarseness, crops_of, film, recoded, window
-from vfilter.comparison.metrics import mse
 
 CROPS = 2
 """Crops that training takes of each film."""
-
-USUAL_ERROR = 100.0
-"""Mean squared error of a crop, in squared codes, at which `Recipe.even` changes no weight."""
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Distorted and clean crops, (N, 1, H, W) float32 on the networks' scale, and the weight of each
@@ -90,9 +86,7 @@ def _jpeg_crop(
     quality = sample_quality(recipe, rng)
     weight = (table_scale(recipe.qualities[0]) / table_scale(quality)) ** recipe.balance
     flatter = rng.random() if rng.random() < recipe.foreign else 0.0
-    damaged = jpeg(crop, quality, flatter=flatter)
-    weight *= (USUAL_ERROR / max(mse(damaged, crop), 1.0)) ** recipe.even
-    yield damaged, crop, weight
+    yield jpeg(crop, quality, flatter=flatter), crop, weight
 
 
 def _video_crops(

@@ -76,8 +76,8 @@ class Sample:
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
 
-AGREEMENTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Shares of the explained error among which that of `Model.agreement` is looked for."""
+AGREEMENTS = (0.35, 0.7, 1.4, 2.8, 5.6)
+"""Factors among which that of `Model.agreement` is looked for."""
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class Temporal:
         fields = 2 if frame.interlaced_frame and frame.height > 1 else 1
         lines = tuple(slice(first, None, fields) for first in range(fields))
         now = Waiting(frame, luma, hints, more, agreement, share, lines)
-        if self._frames and self._frames[-1].lines != lines:
+        if self._frames and not _alike(self._frames[-1], now):
             self.end()
         if self._frames:
             _connect(self._frames[-1], now)
@@ -125,8 +125,9 @@ class Temporal:
         for number, lines in enumerate(now.lines):
             plane = now.luma[lines]
             change = added(plane, self._near(index, number), agreement) / np.float32(full)
-            plane = restored_by_blocks(plane, change, 1.0, tolerated, None, full=full)
-            if table is not None:
+            if change.any():
+                plane = restored_by_blocks(plane, change, 1.0, tolerated, None, full=full)
+            if change.any() and table is not None:
                 change = (plane - decoded[lines].astype(np.float32)) / np.float32(full)
                 plane = restored_by_blocks(decoded[lines], change, 1.0, None, table)
             helped[lines] = plane
@@ -201,6 +202,12 @@ def _pixels(height: int, width: int) -> NDArray[np.float32]:
     columns = np.arange(width, dtype=np.float32)
     rows = np.arange(height, dtype=np.float32)
     return np.dstack(np.meshgrid(columns, rows))
+
+
+def _alike(one: Waiting, other: Waiting) -> bool:
+    """Whether two frames can be neighbours: whole frames or fields, and luma of one size."""
+    sizes = {(waiting.luma.shape, luma_depth(waiting.frame)) for waiting in (one, other)}
+    return one.lines == other.lines and len(sizes) == 1
 
 
 def _connect(before: Waiting, after: Waiting) -> None:

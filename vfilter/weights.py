@@ -48,6 +48,10 @@ USUAL_BITS = (0.25, 1.0)
 """Bits per pixel from which on a source of a codec that never tells its quantizers is taken for a
 better one than that, and from which on it is left alone; old codecs take more for the same."""
 
+COARSE = 0.75
+"""Power of the explained error by which neighbours in time may differ: the coarser the steps, the
+more coefficients are near 0 anyway, and the less of it is left (training/LOG.md)."""
+
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
 
@@ -181,14 +185,14 @@ class Model:
         """The mean squared difference, in squared codes of 8 bits, at which a neighbour in time
         counts half (`vfilter.temporal.added`).
 
-        What quantization explains at the lowest frequency times the factor of the fit
-        (`training/strength.py`). None, for frames that are left to themselves, for a source that
-        tells nothing and for a model without the factor. Raises ModelError if the metrics are
-        damaged.
+        What quantization explains at the lowest frequency, to the power `COARSE`, times the factor
+        of the fit (`training/strength.py`). None, for frames that are left to themselves, for a
+        source that tells nothing and for a model without the factor. Raises ModelError if the
+        metrics are damaged.
         """
         known = self._known(hints)
         factor = self._agreements.get(_curve(known))
-        return None if factor is None else float(factor * explained(known)[0])
+        return None if factor is None else float(factor * explained(known)[0] ** COARSE)
 
     @cached_property
     def part(self) -> tuple[int, int] | None:
@@ -248,7 +252,7 @@ class Model:
 
     @cached_property
     def _agreements(self) -> dict[str, float]:
-        """By codec: the share of `explained_error` by which neighbours in time may differ."""
+        """By codec: the factor of `agreement`."""
         return self._positive("agreements")
 
     def _positive(self, key: str) -> dict[str, float]:
