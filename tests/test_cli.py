@@ -489,7 +489,7 @@ def test_an_interruption_ends_with_130(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("vfilter.restorer.Restorer.__call__", interrupted)
+    monkeypatch.setattr("vfilter.restorer.Restorer.luma_of", interrupted)
     result = run("in.avi", "out.mp4", "--quiet")
     assert (result.exit_code, result.stderr) == (130, "vdeblock: interrupted\n")
     assert names(tmp_path) == {"in.avi"}
@@ -560,7 +560,7 @@ def test_a_fault_ends_with_1_and_debug_shows_where(
     def faulty(*_: Any, **__: Any) -> None:
         raise fault("by the test")
 
-    monkeypatch.setattr("vfilter.restorer.Restorer.__call__", faulty)
+    monkeypatch.setattr("vfilter.restorer.Restorer.luma_of", faulty)
     result = run("in.avi", "out.mp4", "--quiet")
     assert result.exit_code == 1
     assert result.stderr == (

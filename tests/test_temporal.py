@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from training.strength import AGREEMENTS, fit_agreements
 from vfilter.bitstream import Hints, scaled_luma_table
 from vfilter.cli import app
 from vfilter.coefficients import CONSISTENT
@@ -34,10 +36,10 @@ Luma = NDArray[np.uint8]
 
 QUALITY = 30
 TOLD = Hints(luma_table=tuple(scaled_luma_table(QUALITY).tolist()))
-METRICS = {
+METRICS: dict[str, dict[str, Any]] = {
     "strength": {"mjpeg": {"10": 1.0, "95": 1.0}, "h264": {"0": 1.0}},
     "limits": {"mjpeg": 0.56},
-    "agreements": {"mjpeg": 2.0},
+    "agreements": {"mjpeg": 8.0},
 }
 
 
@@ -254,7 +256,7 @@ def test_whole_frames_are_no_neighbours_of_fields(still: Path) -> None:
 def test_ten_bits_are_helped_as_eight_are(still: Path) -> None:
     planes = compressed(pan(5))
     hints = Hints(codec="h264", qp=np.full((6, 8), 34))
-    metrics = METRICS | {"agreements": {"h264": 1.0}, "limits": {"h264": 0.5}}
+    metrics = METRICS | {"agreements": {"h264": 8.0}, "limits": {"h264": 0.5}}
     folder = silent(still.parent, metrics)
     eight = helped(folder, planes, hints)
     ten = helped(folder, [plane.astype(np.uint16) * 4 for plane in planes], hints)
@@ -355,6 +357,29 @@ def test_a_dry_run_tells_of_it(still: Path, tmp_path: Path, option: list[str]) -
     result = CliRunner().invoke(app, [str(path), "out.mp4", "-m", str(still), "--dry-run", *option])
     assert result.exit_code == 0
     assert ("helped by those around it" in result.stdout) == (not option)
+
+
+def test_agreement_grows_with_the_step(still: Path, tmp_path: Path) -> None:
+    model = load(still)
+    for quality in (20, 80):
+        table = scaled_luma_table(quality)
+        told = Hints(luma_table=tuple(table.tolist()))
+        factor = METRICS["agreements"]["mjpeg"]
+        assert model.agreement(told) == pytest.approx(factor * table[0] / math.sqrt(12))
+    assert model.agreement(Hints()) is None
+    assert load(silent(tmp_path, {})).agreement(TOLD) is None
+
+
+def test_how_far_neighbours_are_to_agree_is_fitted(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.strength.training_clips", lambda _: [])
+    monkeypatch.setattr("training.strength.QUALITIES", (10, 20, 40, 60))
+    model = load("l4-q20")
+    found = fit_agreements(model, data)
+    assert found.keys() == {"mjpeg"} and found["mjpeg"] in AGREEMENTS
+    monkeypatch.setattr("training.strength.AGREEMENTS", (1e-9,))
+    assert fit_agreements(model, data) == {}, "where nothing is gained there is none"
 
 
 @pytest.mark.parametrize("agreements", [[], {"mjpeg": 0}, {"mjpeg": "wide"}])

@@ -76,7 +76,7 @@ class Sample:
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
 
-AGREEMENTS = (0.35, 0.7, 1.4, 2.8, 5.6)
+AGREEMENTS = (2.8, 4.0, 5.6, 8.0, 11.0, 16.0)
 """Factors among which that of `Model.agreement` is looked for."""
 
 
@@ -171,7 +171,8 @@ LEAST = 0.02
 small changes; and the mean gain in dB below which a quality and all finer ones are left alone."""
 
 MARGIN = 0.01
-"""PSNR in dB by which a model must be better on films of photographs to be taken for real ones."""
+"""PSNR in dB by which a model must be better on films of photographs to be taken for real ones, and
+that neighbours in time must add on the clips to be taken for others."""
 
 
 def fit_strengths(model: Model, data: Path) -> dict[str, Any]:
@@ -193,7 +194,7 @@ def fit_strengths(model: Model, data: Path) -> dict[str, Any]:
 def fit_agreements(model: Model, data: Path) -> dict[str, float]:
     """By codec that `model` has a strength for: how far neighbours in time are to agree with a
     frame (`Model.agreement`), that by which most is gained over the clips of the training half of
-    `data` and drawings in motion, in dB. None for a codec where nothing is gained.
+    `data` and drawings in motion, in dB. None for a codec where that is less than `MARGIN`.
 
     Photographs in motion would flatter them: they move as evenly as nothing that is filmed.
     """
@@ -207,7 +208,7 @@ def fit_agreements(model: Model, data: Path) -> dict[str, float]:
             ]
             lost = {f: sum(shot.lost(model, f) for shot in shots) for f in AGREEMENTS}
             best = min(lost, key=lambda factor: lost[factor])
-            if lost[best] < 0:
+            if lost[best] < -MARGIN * len(shots):
                 agreements[codec] = best
     return agreements
 
