@@ -54,7 +54,7 @@ README = """# Models
 
 One folder each: `weights.safetensors`, `metrics.json` and the model card, `README.md`. The
 numbers are gains in PSNR in dB, under the protocols in the cards: those of JPEG blind, those of
-video by what the stream tells.
+video by what the stream tells, with neighbours in time.
 
 <!-- table of models -->
 <!-- end of table -->

@@ -77,13 +77,11 @@ def _measured(
     restore: Restorer, path: Path, clean: Sequence[Luma], encoder: str
 ) -> tuple[float, float, float, str]:
     """Gain and cost in dB, kilobits per frame, and the chosen quality, of one degraded file."""
-    damaged, restored = [], []
     with Source(path) as source:
         options = _options(source.first, hints_of(source.first), encoder)
-        for frame in source:
-            if isinstance(frame, VideoFrame):
-                damaged.append(luma_plane(frame).copy())
-                restored.append(luma_plane(restore(frame, hints=hints_of(frame))).copy())
+        frames = [item for item in source if isinstance(item, VideoFrame)]
+    damaged = [luma_plane(frame) for frame in frames]
+    restored = [luma_plane(frame) for frame in restore.film(frames)]
     file = encoded(restored, encoder, dict(options))
     before, after = _mean_error(damaged, clean), _mean_error(restored, clean)
     return (

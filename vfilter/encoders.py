@@ -239,7 +239,7 @@ def transparent_crf(hints: Hints) -> float:
     """
     quality = hints.jpeg_quality
     if quality is not None:
-        return round(min(12.0, 22 - 0.24 * quality), 1)
+        return round(min(12.0, 18.6 - 0.215 * quality), 1)
     return round(min(12.0, 0.58 * (_qp(hints) - 19.4)), 1)
 
 
