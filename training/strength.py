@@ -76,7 +76,7 @@ class Sample:
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
 
-AGREEMENTS = (2.8, 4.0, 5.6, 8.0, 11.0, 16.0)
+AGREEMENTS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 """Factors among which that of `Model.agreement` is looked for."""
 
 
@@ -193,12 +193,13 @@ def fit_strengths(model: Model, data: Path) -> dict[str, Any]:
 
 def fit_agreements(model: Model, data: Path) -> dict[str, float]:
     """By codec that `model` has a strength for: how far neighbours in time are to agree with a
-    frame (`Model.agreement`), that by which most is gained over the clips of the training half of
-    `data` and drawings in motion, in dB. None for a codec where that is less than `MARGIN`.
+    frame (`Model.agreement`), that by which most is gained over every second clip of the training
+    half of `data` and drawings in motion, in dB. None for a codec where that is less than `MARGIN`.
 
     Photographs in motion would flatter them: they move as evenly as nothing that is filmed.
     """
-    films = [read_clip(path) for path in training_clips(data / "clips")] + drawn_clips()
+    clips = training_clips(data / "clips")[::2]
+    films = [read_clip(path) for path in clips] + drawn_clips()
     agreements = {}
     with Restorer(model) as restorer:
         for codec in model.metrics["strength"]:

@@ -203,7 +203,7 @@ def restore_command(
     temporal: Annotated[
         bool,
         typer.Option(
-            "--temporal/--no-temporal", help="Help each frame with those around it; a bit slower."
+            "--temporal/--no-temporal", help="Help each frame with those around it; slower."
         ),
     ] = True,
     hints: Annotated[
@@ -731,8 +731,8 @@ def _dry_run(
         frames = source.frame_count
         hints = hints_of(source.first)
         factor = restore.mean_strength(hints)
-        helped = temporal and restore.model_for(hints).agreement(hints) is not None
         model = restore.model_for(hints)
+        helped = temporal and factor > 0 and model.agreement(hints) is not None
         first = _known(hints)
         interlaced = source.first.interlaced_frame
     low, high = model.quality

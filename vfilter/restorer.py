@@ -20,6 +20,7 @@ from vfilter.weights import Model, load, trained_for
 
 if TYPE_CHECKING:
     import av
+    from av.packet import Packet
     from torch import Tensor
 
 Luma = TypeVar("Luma", "NDArray[Any]", "Tensor")
@@ -156,22 +157,27 @@ class Restorer:
         restored: NDArray[Any] = self._fields(luma, depth, hints, frame.interlaced_frame)
         return restored
 
-    def film(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+    def film(self, items: Iterable[av.VideoFrame | Packet[Any]]) -> Iterator[av.VideoFrame]:
         """The restored frames of a film, in the order they are shown, each helped by two before
         and after it (`vfilter.temporal`).
 
-        With the hints that the frames of a `vfilter.source.Source` carry. Those of which nothing is
-        known are restored one by one, as by a call.
+        items: frames in memory; what is none is passed over, so that a `vfilter.source.Source`
+            will do, whose frames carry hints. Those of which nothing is known are restored one by
+            one, as by a call.
         """
+        import av
+
         from vfilter.source import hints_of
         from vfilter.temporal import Temporal
 
         done: list[av.VideoFrame] = []
         temporal = Temporal(self, done.append)
-        for frame in frames:
-            temporal.add(frame, self.luma_of(frame, hints=hints_of(frame)), hints_of(frame))
-            yield from done
-            done.clear()
+        for item in items:
+            if isinstance(item, av.VideoFrame):
+                luma = self.luma_of(item, hints=hints_of(item))
+                temporal.add(item, luma, hints_of(item))
+                yield from done
+                done.clear()
         temporal.end()
         yield from done
 

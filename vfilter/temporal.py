@@ -32,9 +32,9 @@ WINDOW = 7
 TRUST = 0.5
 """Factor of `Model.tolerated` for what neighbours add: most damage is gone by then."""
 
-SMALLEST, LARGEST = 16, 32766
-"""Least and most pixels across and down in which motion is sought: OpenCV's patches, and the
-numbers of its pixels."""
+SMALLEST, LARGEST = 32, 32766
+"""Least and most pixels across and down in which motion is sought. OpenCV's search reads beyond
+wide planes of 16 to 31 lines, and its remapping counts pixels in 16 bits."""
 
 Motion = NDArray[np.float32] | None
 """Where each pixel of a plane is in another: (H, W, 2), how many columns and rows away; None where
@@ -105,6 +105,8 @@ class Temporal:
         now = self._frames[self._finished]
         self._finish(with_luma(now.frame, self._helped(self._finished)), *now.more)
         now.forward.clear()  # large, and of no more use
+        if self._finished > 0:
+            self._frames[self._finished - 1].backward.clear()
         if self._finished < len(SHARES):
             self._finished += 1
         else:
@@ -196,7 +198,7 @@ def _joined(motion: Motion, further: Motion) -> Motion:
     return motion + moved(further, motion)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _pixels(height: int, width: int) -> NDArray[np.float32]:
     """Column and row of each pixel, (H, W, 2)."""
     columns = np.arange(width, dtype=np.float32)

@@ -7,7 +7,6 @@ metadata that says what they are), `metrics.json` (measured quality) and `README
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -48,6 +47,10 @@ they tell none."""
 USUAL_BITS = (0.25, 1.0)
 """Bits per pixel from which on a source of a codec that never tells its quantizers is taken for a
 better one than that, and from which on it is left alone; old codecs take more for the same."""
+
+COARSE = 2 / 3
+"""Power of the explained error to which neighbours in time may differ: the coarser the steps, the
+more coefficients are near 0 anyway, and the less of it there is (training/LOG.md)."""
 
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
@@ -182,14 +185,16 @@ class Model:
         """The mean squared difference, in squared codes of 8 bits, at which a neighbour in time
         counts half (`vfilter.temporal.added`).
 
-        The root of what quantization explains at the lowest frequency, so in proportion to the
-        step, times the factor of the fit (`training/strength.py`). None, for frames that are left
-        to themselves, for a source that tells nothing and for a model without the factor. Raises
+        What quantization explains, the geometric mean over the frequencies, to the power `COARSE`,
+        times the factor of the fit (`training/strength.py`). None, for frames that are left to
+        themselves, for a source that tells nothing and for a model without the factor. Raises
         ModelError if the metrics are damaged.
         """
         known = self._known(hints)
         factor = self._agreements.get(_curve(known))
-        return None if factor is None else float(factor * math.sqrt(explained(known)[0]))
+        if factor is None:
+            return None
+        return float(factor * np.exp(COARSE * np.log(explained(known)).mean()))
 
     @cached_property
     def part(self) -> tuple[int, int] | None:
