@@ -49,14 +49,13 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def silent(folder: Path, metrics: dict[str, Any]) -> Path:
+    """A model in `folder` all of whose weights are zeros."""
     weights = {name: np.zeros(shape, np.float32) for name, shape in L4.shapes.items()}
     told = {"network": "l4", "objective": "residual", "codec": "jpeg"}
-    save_file(weights, folder / "weights.safetensors", told | dict.fromkeys(RANGE, "50"))
+    told |= {"quality_min": "50", "quality_max": "50"}
+    save_file(weights, folder / "weights.safetensors", told)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     return folder
-
-
-RANGE = ("quality_min", "quality_max")
 
 
 def pan(count: int, height: int = 96, width: int = 128, step: float = 2.5) -> list[Luma]:
@@ -85,18 +84,26 @@ def frame_of(plane: NDArray[Any], format: str = "gray") -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(plane, format=format)
 
 
+def finished(
+    model: Path, frames: Sequence[av.VideoFrame], hints: Hints = TOLD, **arguments: Any
+) -> list[NDArray[Any]]:
+    """The luma of the frames with what those around them add."""
+    done: list[NDArray[Any]] = []
+    with Restorer(model, **arguments) as restore:
+        temporal = Temporal(restore, lambda frame: done.append(luma_plane(frame)))
+        for frame in frames:
+            temporal.add(frame, restore.luma_of(frame, hints=hints), hints)
+        temporal.end()
+    return done
+
+
 def helped(
     model: Path, planes: Sequence[NDArray[Any]], hints: Hints = TOLD, **arguments: Any
 ) -> list[NDArray[Any]]:
     """The planes with what those around them add."""
-    done: list[NDArray[Any]] = []
-    with Restorer(model, **arguments) as restore:
-        temporal = Temporal(restore, lambda frame: done.append(luma_plane(frame)))
-        for plane in planes:
-            frame = frame_of(plane, "gray" if plane.dtype == np.uint8 else "gray10le")
-            temporal.add(frame, restore.luma_of(frame, hints=hints), hints)
-        temporal.end()
-    return done
+    formats = ("gray" if plane.dtype == np.uint8 else "gray10le" for plane in planes)
+    frames = [frame_of(*pair) for pair in zip(planes, formats, strict=True)]
+    return finished(model, frames, hints, **arguments)
 
 
 def error(one: NDArray[Any], other: NDArray[Any]) -> float:
@@ -167,9 +174,8 @@ def test_a_helped_frame_is_within_what_its_table_leaves_possible(tmp_path: Path)
                 found = max(found, apart.max())
         return found
 
-    assert (
-        outside(helped(eager, damaged)[2]) < 4
-    )  # the codes are rounded, and those at the ends cut
+    # the codes are rounded, and those at the ends cut
+    assert outside(helped(eager, damaged)[2]) < 4
     assert outside(helped(eager, damaged, project=False)[2]) > 40
 
 
@@ -226,13 +232,7 @@ def test_fields_are_helped_by_those_of_their_parity(still: Path) -> None:
     planes = compressed(pan(5))
     pairs = zip(planes, planes[::-1], strict=True)
     woven = [np.stack(pair, axis=1).reshape(192, 128) for pair in pairs]
-    done: list[NDArray[Any]] = []
-    with Restorer(still) as restore:
-        temporal = Temporal(restore, lambda frame: done.append(luma_plane(frame)))
-        for plane in woven:
-            frame = media.fields(frame_of(plane), "tff")
-            temporal.add(frame, restore.luma_of(frame, hints=TOLD), TOLD)
-        temporal.end()
+    done = finished(still, [media.fields(frame_of(plane), "tff") for plane in woven])
     first, second = helped(still, planes), helped(still, planes[::-1])
     for frame, one, two in zip(done, first, second, strict=True):
         assert np.array_equal(frame[::2], one)
@@ -241,22 +241,18 @@ def test_fields_are_helped_by_those_of_their_parity(still: Path) -> None:
 
 def test_whole_frames_are_no_neighbours_of_fields(still: Path) -> None:
     planes = compressed(pan(4))
-    done: list[NDArray[Any]] = []
-    with Restorer(still) as restore:
-        temporal = Temporal(restore, lambda frame: done.append(luma_plane(frame)))
-        for number, plane in enumerate(planes):
-            frame = media.fields(frame_of(plane), "tff" if number == 2 else "prog")
-            temporal.add(frame, plane, TOLD)
-        temporal.end()
+    orders = ("prog", "prog", "tff", "prog")
+    frames = [media.fields(frame_of(p), order) for p, order in zip(planes, orders, strict=True)]
+    done = finished(still, frames)
     assert np.array_equal(done[2], planes[2])
     assert np.array_equal(done[3], planes[3])
 
 
-def test_ten_bits_are_helped_as_eight_are(still: Path) -> None:
+def test_ten_bits_are_helped_as_eight_are(tmp_path: Path) -> None:
     planes = compressed(pan(5))
     hints = Hints(codec="h264", qp=np.full((6, 8), 34))
     metrics = METRICS | {"agreements": {"h264": 4.0}, "limits": {"h264": 0.5}}
-    folder = silent(still.parent, metrics)
+    folder = silent(tmp_path, metrics)
     eight = helped(folder, planes, hints)
     ten = helped(folder, [plane.astype(np.uint16) * 4 for plane in planes], hints)
     assert error(eight[2], planes[2]) > 1

@@ -5,7 +5,8 @@ little or, far worse, too much. Where the stream tells how coarse it is, the res
 the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
 so that a clip counts as much as it does in dB. Where the residual has more energy than quantization
 explains, most of it is texture or grain, and it is trusted less (`vfilter.coefficients.Spectrum`);
-the limit from which on is fitted too.
+the limit from which on is fitted too, and so is how far neighbours in time are to agree with a
+frame to help it (`vfilter.temporal`).
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ the two planes are the same."""
 class Waiting:
     """A restored frame that waits for those after it.
 
-    agreement: of `Model.agreement`; share: factor of `SHARES`.
+    luma: restored, (H, W) codes in the depth of `frame`, which is as it was decoded.
+    more: what `Temporal.add` was given besides.
+    agreement: of `Model.agreement`, in squared codes of 8 bits; share: factor of `SHARES`, 0 to 1.
     lines: of each of its fields, or of the whole frame.
     forward, backward: by field, the motion to the next frame and to the one before.
     """
@@ -77,7 +79,8 @@ class Temporal:
         self._finished = 0  # of these: they are kept for those after them
 
     def add(self, frame: VideoFrame, luma: NDArray[Any], hints: Hints, *more: Any) -> None:
-        """The next frame as it was decoded, with its restored `luma` and its `hints`."""
+        """The next frame as it was decoded, with its restored luma, (H, W) codes in its depth, and
+        what the stream told of it."""
         agreement = self._restore.model_for(hints).agreement(hints)
         share = min(1.0, self._restore.mean_strength(hints))
         if agreement is None or share == 0:
