@@ -13,6 +13,7 @@ import cv2
 import media
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
@@ -284,12 +285,40 @@ def test_a_moved_plane() -> None:
     assert np.array_equal(moved(plane, motion)[0, :-3], plane[0, 3:]), "edges are repeated"
 
 
-@pytest.mark.parametrize(("apart", "weight"), [(0, 0.5), (2, 0.25), (20, 0.5 / (1 + 100**2))])
+@pytest.mark.parametrize(("apart", "weight"), [(0, 0.5), (2, 0.25), (20, 0.5 / (1 + 100**1.5))])
 def test_what_is_added(apart: float, weight: float) -> None:
     plane = np.full((20, 30), 100, np.uint8)
     other = np.full((20, 30), 100 + apart, np.float32)
     change = added(plane, [(0.5, other)], agreement=4.0)
     assert change == pytest.approx(np.full((20, 30), apart * weight / (1 + weight)), abs=1e-4)
+
+
+def test_planes_that_are_the_same_but_for_a_corner() -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.integers(0, 256, (96, 128)).astype(np.uint8)
+    other = plane.astype(np.float32)
+    other[:40, :40] = rng.uniform(0, 255, (40, 40))
+    assert np.isfinite(added(plane, [(0.5, other)], agreement=1e-3)).all()
+
+
+def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:
+    clean = pan(2)
+    damaged = compressed(clean)
+
+    def changed(types: Sequence[PictureType], index: int) -> float:
+        """How much the other frame changes that at `index` of two."""
+        frames = [frame_of(plane) for plane in damaged]
+        for frame, kind in zip(frames, types, strict=True):
+            frame.pict_type = kind
+        return error(finished(still, frames)[index], damaged[index])
+
+    i, p, b = PictureType.I, PictureType.P, PictureType.B
+    free = changed((i, i), 1)
+    assert changed((i, p), 1) < 0.8 * free, "it was predicted from the one before"
+    assert changed((i, p), 0) == changed((i, i), 0), "the one after was predicted from it"
+    assert changed((b, p), 0) < 0.8 * changed((i, i), 0), "B frames are, from both sides"
+    assert changed((b, p), 1) == free, "nothing is from a B frame"
+    assert changed((i, i), 1) == changed((PictureType.NONE,) * 2, 1)
 
 
 def test_a_film_by_the_command_is_that_of_the_restorer(still: Path, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import torch
 from scipy.ndimage import sobel
 from torch import Tensor
 
-from training.data import Luma
+from training.data import Luma, jpeg
 from training.loop import Run
-from training.objectives import SOBEL, initialize, loss
+from training.objectives import SOBEL, blocking_effect, dissimilarity, initialize, loss
 from training.recipes import PAPER_RATES, RECIPES, Recipe, paper
 from training.samples import Pictures, sample_batch
 from training.units import activity, highest_rates, saturation, shares
+from vfilter.comparison import metrics
 from vfilter.networks import L4, L8
 from vfilter.torch_module import TorchNetwork
 
@@ -74,6 +75,36 @@ def test_weights_are_of_crops(images: tuple[Tensor, Tensor, Tensor]) -> None:
 
 def test_sobel_filters_are_one_turned() -> None:
     assert torch.equal(SOBEL[0, 0].T, SOBEL[1, 0])
+
+
+def test_the_blocking_effect_is_that_of_psnr_b(planes: list[Luma]) -> None:
+    plane = jpeg(planes[0][:48, :48], 10)
+    batch = torch.from_numpy(plane[None, None] / np.float32(255) - 0.5)
+    found = 3 / np.log2(48) * 255**2 * blocking_effect(batch, 0).item()
+    assert found == pytest.approx(metrics.blocking_effect(plane), rel=0.01) and found > 1
+    assert blocking_effect(batch, 8) == blocking_effect(batch, 0)
+    shifted = blocking_effect(batch[..., 3:, 3:], -3).item()
+    assert shifted == pytest.approx(blocking_effect(batch, 0).item(), rel=0.1)
+    assert blocking_effect(batch, 4) == 0, "nothing is in the middle of blocks"
+
+
+def test_dissimilarity_is_what_ssim_lacks(planes: list[Luma]) -> None:
+    batches = []
+    for quality in (10, 100):
+        stack = np.stack([jpeg(plane, quality) for plane in planes])
+        batches.append(torch.from_numpy(stack[:, None] / np.float32(255) - 0.5))
+    pairs = [(jpeg(plane, 10), jpeg(plane, 100)) for plane in planes]
+    expected = 1 - np.mean([metrics.ssim_uniform(*pair) for pair in pairs])
+    assert dissimilarity(*batches).item() == pytest.approx(expected, rel=1e-3)
+    assert expected > 0.01
+
+
+@pytest.mark.parametrize("field", ["blocking", "similarity"])
+def test_a_step_heeds_what_counts_beside_the_squared_error(planes: list[Luma], field: str) -> None:
+    plain = replace(TINY, crop=48)
+    batch = sample_batch(Pictures(planes), plain, 0)
+    weighed = Run(replace(plain, **{field: 1.0})).advance(batch)[0]
+    assert weighed > 1.001 * Run(plain).advance(batch)[0]
 
 
 @pytest.mark.parametrize("network", [L4, L8], ids=["l4", "l8"])

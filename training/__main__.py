@@ -131,6 +131,8 @@ def choose(
             objective=cast(Objective, objective),
             initialization=cast(Initialization, initialization),
             start=None,
+            blocking=0.0,
+            similarity=0.0,
         )
     if recipe == "paper":
         chosen = paper(chosen)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from training.data import Luma
 from training.evaluate import Pair, psnr_gain
 from training.log import Log
-from training.objectives import centre, initialize, loss
+from training.objectives import blocking_effect, centre, dissimilarity, initialize, loss
 from training.processes import ALONE, Place
 from training.recipes import Recipe
 from training.samples import Batch, Pictures, batches, damaged_pairs
@@ -145,7 +145,14 @@ class Run:
             output = self.parallel(distorted.contiguous(memory_format=torch.channels_last))
         radius = self.network.radius
         before, after = centre(distorted, radius), centre(clean, radius)
-        return loss(self.recipe.objective, output.float(), before, after, weight)
+        output = output.float()
+        error = loss(self.recipe.objective, output, before, after, weight)
+        image = before + output if self.recipe.objective == "residual" else output
+        if self.recipe.blocking:
+            error = error + self.recipe.blocking * blocking_effect(image, -radius)
+        if self.recipe.similarity:
+            error = error + self.recipe.similarity * dissimilarity(image, after)
+        return error
 
     @property
     def parallel(self) -> nn.Module:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 from training.recipes import Initialization, Objective
+from vfilter.comparison.metrics import BLOCK
 from vfilter.torch_module import TorchNetwork
 
 SOBEL = torch.tensor(
@@ -39,6 +40,46 @@ def loss(
         return squared
     edges = conv2d(error, SOBEL.to(error))
     return squared + (weight * edges**2).sum(dim=1).mean()
+
+
+def blocking_effect(image: Tensor, first: int) -> Tensor:
+    """How much higher steps at block boundaries are than others in a batch; no less than 0.
+
+    The blocking effect factor, by which PSNR-B is below PSNR (Yim and Bovik, "Quality assessment of
+    deblocked images", IEEE TIP 20(1), 2011), without its factor for the size of the image.
+    image: (N, 1, H, W), on the networks' scale; first: row and column of a pixel after a boundary.
+    Returns a scalar in squares of that scale.
+    """
+    difference = image.new_zeros(())
+    for axis in (-2, -1):
+        squares = image.diff(dim=axis) ** 2
+        boundary = torch.arange(squares.shape[axis], device=image.device) % BLOCK
+        boundary = boundary == (first - 1) % BLOCK
+        at, others = (
+            squares.index_select(axis, where.nonzero().flatten()).mean()
+            for where in (boundary, ~boundary)
+        )
+        difference = difference + (at - others) / 2
+    return difference.clamp(min=0)
+
+
+def dissimilarity(image: Tensor, clean: Tensor) -> Tensor:
+    """1 - SSIM of a batch, with the paper's uniform window of 8x8 pixels.
+
+    image, clean: (N, 1, H, W), on the networks' scale. Returns a scalar, 0 to 2
+    (Wang et al., "Image quality assessment", IEEE TIP 13(4), 2004, equation 13).
+    """
+
+    def local(plane: Tensor) -> Tensor:
+        return avg_pool2d(plane, BLOCK, stride=1)
+
+    x, y = local(image), local(clean)
+    variances = local(image**2) - x**2 + local(clean**2) - y**2
+    covariance = local(image * clean) - x * y
+    x, y = x + 0.5, y + 0.5  # luma is centred
+    numerator = (2 * x * y + 0.01**2) * (2 * covariance + 0.03**2)
+    denominator = (x**2 + y**2 + 0.01**2) * (variances + 0.03**2)
+    return 1 - (numerator / denominator).mean()
 
 
 def initialize(module: TorchNetwork, kind: Initialization, generator: torch.Generator) -> None:

@@ -50,6 +50,9 @@ class Recipe:
     drawn: share of the films, for JPEG of the crops, that are drawn (`training.drawings`).
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
+    blocking: what PSNR-B's blocking effect counts beside the squared error, 0.36 being as in PSNR-B
+        itself on images of 321 lines; for JPEG alone, whose crops begin with a block.
+    similarity: what 1 - SSIM counts beside it; at 0.002 about as much as the error at quality 10.
     crop: side of the training crops in pixels; batch: crops per step, of all processes together.
     rate: peak learning rate, held until the last `decay` share of `steps`, then falling
         linearly to zero; so a run can be lengthened from any checkpoint before that share.
@@ -70,6 +73,8 @@ class Recipe:
     foreign: float = 0.0
     drawn: float = 0.0
     balance: float = 0.25
+    blocking: float = 0.0
+    similarity: float = 0.0
     crop: int = 96
     batch: int = 8
     objective: Objective = "residual"
@@ -132,6 +137,8 @@ def paper(recipe: Recipe) -> Recipe:
         fine=0.0,
         drawn=0.0,
         balance=0.0,
+        blocking=0.0,
+        similarity=0.0,
         batch=batch,
         crop=crop,
         optimizer="sgd",
@@ -187,7 +194,12 @@ RECIPES |= {
 
 RECIPES |= {
     f"l8-q{quality}": Recipe(
-        network="l8", qualities=(quality, quality), start=start, balance=0.0, steps=15000
+        network="l8",
+        qualities=(quality, quality),
+        start=start,
+        balance=0.0,
+        blocking=0.08 if quality == 20 else 0.0,
+        steps=18000 if quality == 20 else 15000,
     )
     for quality, start in ((20, "l8-jpeg"), (10, "l8-q20"))
 }
@@ -197,7 +209,8 @@ RECIPES |= {
         qualities=(quality, quality),
         start="l4-jpeg",
         balance=0.0,
-        steps=45000 if quality == 10 else 16000,
+        similarity=1e-3 if quality == 10 else 0.0,
+        steps=53000 if quality == 10 else 16000,
         rate=1e-3,
     )
     for quality in (10, 20, 30, 40, 50, 60)

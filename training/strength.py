@@ -77,17 +77,17 @@ class Sample:
         return 10 * math.log10(max(1 - 2 * along + square + rounding, 1e-3))
 
 
-AGREEMENTS = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
+AGREEMENTS = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6)
 """Factors among which that of `Model.agreement` is looked for."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Luma planes of a film, (H, W) uint8: `clean`, `damaged`, with what their stream told, and
-    `restored` one by one."""
+    """A film: luma planes, (H, W) uint8, the frames of its stream with what that told of them, and
+    their luma restored one by one."""
 
     clean: Sequence[Luma]
-    damaged: Sequence[tuple[Luma, Hints]]
+    damaged: Sequence[tuple[VideoFrame, Hints]]
     restored: Sequence[Luma]
 
     def lost(self, model: Model, agreement: float) -> float:
@@ -98,8 +98,8 @@ class Shot:
         helped: list[VideoFrame] = []
         with Restorer(told) as restorer:  # its network never runs
             temporal = Temporal(restorer, helped.append)
-            for (luma, hints), plane in zip(self.damaged, self.restored, strict=True):
-                temporal.add(gray_frame(luma), plane, hints)
+            for (frame, hints), plane in zip(self.damaged, self.restored, strict=True):
+                temporal.add(frame, plane, hints)
             temporal.end()
         planes = [luma_plane(frame) for frame in helped]
         before, after = (
@@ -205,7 +205,7 @@ def fit_agreements(model: Model, data: Path) -> dict[str, float]:
     with Restorer(model) as restorer:
         for codec in model.metrics["strength"]:
             shots = [
-                Shot(clean, damaged, [restorer.luma(y, hints=told) for y, told in damaged])
+                Shot(clean, damaged, [restorer.luma_of(f, hints=told) for f, told in damaged])
                 for clean, damaged in _damaged(codec, films)
             ]
             lost = {f: sum(shot.lost(model, f) for shot in shots) for f in AGREEMENTS}
@@ -280,8 +280,8 @@ def fit_jpeg(model: Model, planes: Sequence[Luma]) -> tuple[Curve, float]:
         path = Path(folder) / "still.mkv"
         for options, plane in product(FOREIGN, planes[1::2]):
             path.write_bytes(encoded([plane], "mjpeg", options).getvalue())
-            ((distorted, hints),) = _hinted(path)
-            add(distorted, plane, hints)
+            ((frame, hints),) = _hinted(path)
+            add(luma_plane(frame), plane, hints)
         factors, limit = _fit(samples)
         fine = [quality for quality in QUALITIES if quality >= FINE]
         served = takewhile(lambda q: _gain(restorer, planes, q, factors[q], limit) > LEAST, fine)
@@ -343,8 +343,9 @@ def fit_codec(model: Model, codec: str, clips: Sequence[Sequence[Luma]]) -> tupl
         path = Path(folder) / "clip.mkv"
         for options, clip in product(settings, clips):
             path.write_bytes(encoded(clip, encoder, options).getvalue())
-            for index, (distorted, hints) in enumerate(_hinted(path)):
+            for index, (frame, hints) in enumerate(_hinted(path)):
                 if index in SHOWN:
+                    distorted = luma_plane(frame)
                     qp = np.asarray([[0]] if hints.qp is None else hints.qp, dtype=np.int64)
                     point = qp // width
                     samples.append(_sample(restorer, distorted, clip[index], hints, point))
@@ -376,8 +377,9 @@ def fit_quantizers(
         for encoder, settings in (ENCODERS[codec] for codec in codecs):
             for options, clip in product(settings, clips):
                 path.write_bytes(encoded(clip, encoder, options).getvalue())
-                for index, (distorted, hints) in enumerate(_hinted(path)):
+                for index, (frame, hints) in enumerate(_hinted(path)):
                     if index in SHOWN and hints.coarseness is not None:
+                        distorted = luma_plane(frame)
                         one, two = (r.luma(distorted, hints=hints) for r in (restore, otherwise))
                         gain = psnr(one, clip[index]) - psnr(two, clip[index])
                         gains.setdefault(hints.coarseness // BIN, []).append(gain)
@@ -388,12 +390,12 @@ def fit_quantizers(
 
 def _damaged(
     codec: str, films: Sequence[Sequence[Luma]]
-) -> Iterator[tuple[Sequence[Luma], list[tuple[Luma, Hints]]]]:
+) -> Iterator[tuple[Sequence[Luma], list[tuple[VideoFrame, Hints]]]]:
     """Each of `films` beside what `codec` makes of it, at every second of its settings."""
     if codec == "mjpeg":
         for quality, planes in product(QUALITIES[1::2], films):
             hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
-            yield planes, [(jpeg(plane, quality), hints) for plane in planes]
+            yield planes, [(gray_frame(jpeg(plane, quality)), hints) for plane in planes]
         return
     encoder, settings = ENCODERS[codec]
     with TemporaryDirectory() as folder:
@@ -403,11 +405,10 @@ def _damaged(
             yield planes, _hinted(path)
 
 
-def _hinted(path: Path) -> list[tuple[Luma, Hints]]:
-    """The luma of a file's frames and what the stream tells of them."""
+def _hinted(path: Path) -> list[tuple[VideoFrame, Hints]]:
+    """A file's frames and what the stream tells of them."""
     with Source(path) as source:
-        frames = (item for item in source if isinstance(item, VideoFrame))
-        return [(luma_plane(frame).copy(), hints_of(frame)) for frame in frames]
+        return [(item, hints_of(item)) for item in source if isinstance(item, VideoFrame)]
 
 
 def _sample(

@@ -1,9 +1,10 @@
 """What the frames around add: restored planes, moved along the motion, where they agree.
 
 An encoder damages the same thing otherwise in each frame, so that its mean over frames, from where
-it is in each, has less of the damage than one of them. The motion is sought in the restored luma,
-by dense inverse search (Kroeger, Timofte, Dai and Van Gool, "Fast Optical Flow using Dense Inverse
-Search", ECCV 2016) in OpenCV.
+it is in each, has less of the damage than one of them. A frame that this one was predicted from
+tells less than those after it: it has the damage of that one already. The motion is
+sought in the restored luma, by dense inverse search (Kroeger, Timofte, Dai and Van Gool, "Fast
+Optical Flow using Dense Inverse Search", ECCV 2016) in OpenCV.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from vfilter.bitstream import Hints
@@ -23,8 +24,11 @@ from vfilter.coefficients import restored_by_blocks
 from vfilter.luma import luma_depth, luma_plane, with_luma
 from vfilter.restorer import Restorer
 
-SHARES = (0.7, 0.35)
+SHARES = (0.7, 0.45)
 """What a frame 1 away and one 2 away count where they agree; the frame itself counts 1."""
+
+PREDICTING = (0.45, 0.14)
+"""The same of frames that this one was predicted from."""
 
 WINDOW = 7
 """Side in pixels of the square in which two planes are compared."""
@@ -35,6 +39,9 @@ TRUST = 0.5
 SMALLEST, LARGEST = 32, 32766
 """Least and most pixels across and down in which motion is sought. OpenCV's search reads beyond
 wide planes of 16 to 31 lines, and its remapping counts pixels in 16 bits."""
+
+PREDICTED = (PictureType.P, PictureType.S, PictureType.SP, PictureType.B)
+"""Types of the frames that others were needed to decode."""
 
 Motion = NDArray[np.float32] | None
 """Where each pixel of a plane is in another: (H, W, 2), how many columns and rows away; None where
@@ -108,8 +115,8 @@ class Temporal:
         now = self._frames[self._finished]
         self._finish(with_luma(now.frame, self._helped(self._finished)), *now.more)
         now.forward.clear()  # large, and of no more use
-        if self._finished > 0:
-            self._frames[self._finished - 1].backward.clear()
+        if self._finished + 1 >= len(SHARES):
+            self._frames[self._finished + 1 - len(SHARES)].backward.clear()
         if self._finished < len(SHARES):
             self._finished += 1
         else:
@@ -144,15 +151,17 @@ class Temporal:
         now = self._frames[index]
         for towards in (-1, 1):
             motion: Motion = None
-            for distance, share in enumerate(SHARES, start=1):
+            for distance in range(1, len(SHARES) + 1):
                 at = index + towards * distance
                 if not 0 <= at < len(self._frames):
                     break
                 last = self._frames[at - towards]
                 motion = _joined(motion, (last.forward if towards > 0 else last.backward)[number])
                 if motion is not None:
-                    plane = self._frames[at].luma[now.lines[number]]
-                    yield share * now.share, moved(plane, motion)
+                    other = self._frames[at]
+                    shares = PREDICTING if _predicts(other.frame, now.frame, towards) else SHARES
+                    plane = other.luma[now.lines[number]]
+                    yield shares[distance - 1] * now.share, moved(plane, motion)
 
 
 def added(
@@ -162,7 +171,7 @@ def added(
 
     plane: (H, W) codes; near: shares, and planes (H, W) of codes, moved to where it is.
     agreement: in squared codes. Where the mean squared difference from `plane` over `WINDOW`
-        pixels square is d, a plane counts by its share times 1 / (1 + (d / agreement)^2).
+        pixels square is d, a plane counts by its share times 1 / (1 + (d / agreement)^1.5).
     Returns (H, W) float32 codes.
     """
     own = plane.astype(np.float32)
@@ -170,8 +179,9 @@ def added(
     for share, other in near:
         other -= own
         weight = np.asarray(cv2.sqrBoxFilter(other, cv2.CV_32F, (WINDOW, WINDOW)), np.float32)
+        np.maximum(weight, 0, out=weight)  # it is from running sums, which may end below
         weight *= np.float32(1 / agreement)
-        weight *= weight
+        weight *= np.sqrt(weight)
         weight += 1
         np.divide(np.float32(share), weight, out=weight)
         count += weight
@@ -207,6 +217,16 @@ def _pixels(height: int, width: int) -> NDArray[np.float32]:
     columns = np.arange(width, dtype=np.float32)
     rows = np.arange(height, dtype=np.float32)
     return np.dstack(np.meshgrid(columns, rows))
+
+
+def _predicts(other: VideoFrame, frame: VideoFrame, towards: int) -> bool:
+    """Whether `frame` may have been predicted from `other`, or from what was predicted from it.
+
+    towards: 1 if `other` is shown after it, -1 if before.
+    """
+    if frame.pict_type not in PREDICTED or other.pict_type == PictureType.B:
+        return False
+    return frame.pict_type == PictureType.B or towards < 0
 
 
 def _alike(one: Waiting, other: Waiting) -> bool:
