@@ -301,13 +301,19 @@ def test_planes_that_are_the_same_but_for_a_corner() -> None:
     assert np.isfinite(added(plane, [(0.5, other)], agreement=1e-3)).all()
 
 
-def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:
-    clean = pan(2)
+def test_a_frame_two_away_helps_too(still: Path) -> None:
+    clean = pan(3)
     damaged = compressed(clean)
+    near, further = helped(still, damaged[:2])[0], helped(still, damaged)[0]
+    assert error(further, clean[0]) < 0.95 * error(near, clean[0])
+
+
+def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:
+    damaged = compressed(pan(3))
 
     def changed(types: Sequence[PictureType], index: int) -> float:
-        """How much the other frame changes that at `index` of two."""
-        frames = [frame_of(plane) for plane in damaged]
+        """How much the others change the frame at `index`."""
+        frames = [frame_of(plane) for plane in damaged[: len(types)]]
         for frame, kind in zip(frames, types, strict=True):
             frame.pict_type = kind
         return error(finished(still, frames)[index], damaged[index])
@@ -319,6 +325,8 @@ def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:
     assert changed((b, p), 0) < 0.8 * changed((i, i), 0), "B frames are, from both sides"
     assert changed((b, p), 1) == free, "nothing is from a B frame"
     assert changed((i, i), 1) == changed((PictureType.NONE,) * 2, 1)
+    assert changed((i, PictureType.S), 1) == changed((i, p), 1), "as P frames are"
+    assert changed((p, p, p), 2) < changed((p, i, p), 2), "nothing is from beyond an I frame"
 
 
 def test_a_film_by_the_command_is_that_of_the_restorer(still: Path, tmp_path: Path) -> None:

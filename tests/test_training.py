@@ -105,6 +105,7 @@ def test_checkpoint_of_another_network(planes: list[Luma], tmp_path: Path) -> No
     ("change", "message"),
     [
         ({"objective": "direct"}, r"tiny\.pt holds residual, not direct: name another folder"),
+        ({"initialization": "plain"}, r"tiny\.pt holds symmetric, not plain: name another folder"),
         ({"optimizer": "sgd"}, r"tiny\.pt holds adamw, not sgd: name another folder"),
     ],
 )
@@ -127,6 +128,16 @@ def test_checkpoint_without_what_recipes_have_learnt_since(
     resumed = Run(TINY)
     resumed.load(tmp_path / "old.pt")
     assert_same_state(resumed, run)
+
+
+@pytest.mark.parametrize("held", [{"a": 1}, [1, 2], None], ids=["mapping", "list", "text"])
+def test_what_is_no_checkpoint(held: object, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    path.write_text("hello world")
+    if held is not None:
+        torch.save(held, path)
+    with pytest.raises(ValueError, match=r"tiny\.pt is .*no checkpoint.*: remove it"):
+        Run(TINY).load(path)
 
 
 @pytest.mark.parametrize("kept", [0, 1000, 200_000], ids=["empty", "beginning", "truncated"])

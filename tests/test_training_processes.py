@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from training.data import Luma
-from training.recipes import Recipe
+from training.loop import Run, read_checkpoint
+from training.recipes import RECIPES, Recipe
 from training.samples import Pictures, sample_batch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +52,7 @@ def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
     alone = [sys.executable, "-m", "training"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     two = [*torchrun, "--nproc-per-node", "2", "-m", "training"]
-    losses = {}
+    losses, changes = {}, {}
     for name, command in (("one", alone), ("two", two)):
         folder = tmp_path / name
         options = ["--data", tmp_path, "--checkpoints", folder, "--steps", "3", "--crop", "32"]
@@ -63,4 +66,32 @@ def test_two_processes_have_the_loss_of_one(tmp_path: Path) -> None:
         )
         with (folder / "l4-jpeg.csv").open() as file:
             losses[name] = [float(row["loss"]) for row in csv.DictReader(file)]
+        trained = read_checkpoint(folder / "l4-jpeg.pt")["module"]
+        begun = Run(RECIPES["l4-jpeg"]).module.state_dict()
+        changes[name] = torch.cat([(trained[key] - begun[key]).flatten() for key in begun])
     assert losses["two"] == pytest.approx(losses["one"], abs=2e-3) and losses["one"]
+    alike = torch.nn.functional.cosine_similarity(changes["one"], changes["two"], dim=0)
+    assert alike > 0.9, "gradients are shared"
+
+
+@pytest.mark.slow
+def test_several_processes_leave_their_checkpoint_when_stopped(tmp_path: Path) -> None:
+    for number, plane in enumerate(waves(4)):
+        Image.fromarray(plane).save(tmp_path / f"{number}.png")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    train = ["--nproc-per-node", "2", "-m", "training", "train", "l4-jpeg", "--data", tmp_path]
+    options = ["--checkpoints", tmp_path / "held", "--crop", "32", "--steps", "100000"]
+    with subprocess.Popen(
+        [*torchrun, *train, *options, "--tensorboard", tmp_path / "events"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("step 50/") for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    state = read_checkpoint(tmp_path / "held" / "l4-jpeg.pt")
+    assert 50 <= state["step"] < 500, "written before its turn"

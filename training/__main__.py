@@ -102,7 +102,7 @@ def train_command(
             bfloat16=bfloat16,
             tensorboard=tensorboard / name if tensorboard and place.first else None,
             place=place,
-            stopped=stop_flag() if place.ranks == 1 else lambda: False,
+            stopped=stop_flag(insistent=place.ranks == 1),
         )
     if run.step < chosen.steps:
         raise InterruptedError(f"stopped at step {run.step}: the same command goes on")

@@ -38,10 +38,15 @@ def load_folder(folder: Path, *, smallest: int = 1) -> list[Luma]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}: name one that holds images")
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
+    paths = image_paths(folder)
     if not paths:
         raise FileNotFoundError(f"no images in {folder}: name a folder that holds some")
     return [_load(path, smallest) for path in paths]
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """The images in `folder`, in the order of their names."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _load(path: Path, smallest: int) -> Luma:

@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from training import figures, plots, tables, units
-from training.data import Luma, jpeg, load_folder, training_images
+from training.data import Luma, image_paths, jpeg, load_folder, training_images
 from training.demo import demo
 from training.recipes import Objective
 from training.samples import Pictures
@@ -25,9 +25,9 @@ Data = Annotated[
     Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the results.")]
-Images = Annotated[int | None, typer.Option(help="Images of each data set, if not all.")]
-Steps = Annotated[int, typer.Option(help="Steps of every training of the figure.")]
-Some = Annotated[int, typer.Option(help="Images that a point of a curve is the mean of.")]
+Images = Annotated[int | None, typer.Option(min=1, help="Images of each data set, if not all.")]
+Steps = Annotated[int, typer.Option(min=1, help="Steps of every training of the figure.")]
+Some = Annotated[int, typer.Option(min=1, help="Images that a point of a curve is the mean of.")]
 Runs = Annotated[Path, typer.Option(help="Folder where the trainings are kept.")]
 Stored = Annotated[bool, typer.Option(help="Take our scores from the models' metrics.json.")]
 Rivals = Annotated[bool, typer.Option(help="Run spp and SA-DCT too, which takes minutes.")]
@@ -87,8 +87,11 @@ def _on(title: str, images: int | None) -> str:
 
 def figure4(data: Data, results: Results = RESULTS) -> None:
     """Figure 4: a part of lighthouse3 at quality 20, distorted, restored and original."""
-    names = [path.stem for path in sorted((data / "LIVE1").glob("*.png"))]
-    plane = load_folder(data / "LIVE1")[names.index("lighthouse3")]
+    folder = data / "LIVE1"
+    names = [path.stem for path in image_paths(folder)]
+    if "lighthouse3" not in names:
+        raise ValueError(f"{folder} has no lighthouse3, which figure 4 shows")
+    plane = load_folder(folder)[names.index("lighthouse3")]
     distorted = jpeg(plane, 20)
     whole = {"distorted": distorted}
     for title, model in (("AR-CNN", "arcnn-q20"), ("L8", "l8-q20")):
@@ -204,7 +207,7 @@ def units_command(
 
 def speed_command(
     side: Annotated[int, typer.Option(help="Side of the plane in pixels.")] = SIDE,
-    rounds: Annotated[int, typer.Option(help="Timings whose median is told.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Timings whose median is told.")] = 5,
     results: Results = RESULTS,
 ) -> None:
     """Milliseconds a megapixel, FLOP per pixel and FLOP/s, beside the paper's."""

@@ -82,9 +82,13 @@ drawings.
 first 14,000 steps the squared error counted alone. The weights are the mean of those after them and
 those at the end, which is better in PSNR-B than the first and in PSNR than the last.
 """,
+    "arcnn-q10": """
+These weights took a detour that the command doesn't: in the first 8,000 steps, a run of their own
+whose rate fell to zero at its end, the squared error counted alone.
+""",
     "l4-q10": """
-In the first 45,000 steps, a run of their own whose rate fell to zero at its end, the squared error
-counted alone.
+These weights took a detour that the command doesn't: in the first 45,000 steps, a run of their own
+whose rate fell to zero at its end, the squared error counted alone.
 """,
     "l8-h264": """
 The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the

@@ -66,6 +66,8 @@ class Budget:
 
     def recipe(self, network: str, low: int, high: int, objective: Objective) -> Recipe:
         """Our recipe at a small scale, every quality of `low` to `high` as common."""
+        if network not in CROPS:
+            raise ValueError(f"network must be one of {', '.join(CROPS)}, got {network!r}")
         batch, crop = CROPS[network]
         return Recipe(
             network=network,

@@ -29,8 +29,12 @@ from vfilter.torch_module import TorchNetwork
 LOG_EVERY = 50
 """Steps between two lines of progress."""
 
-FIXED = ("network", "objective", "optimizer")
+FIXED = ("network", "objective", "initialization", "optimizer")
 """What a run can't change when it goes on from a checkpoint."""
+
+
+STATE = {"recipe", "step", "seconds", "module", "average", "optimizer"}
+"""What a checkpoint holds."""
 
 
 class Run:
@@ -84,7 +88,7 @@ class Run:
             ) from error
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint of the same network, objective and optimizer.
+        """Continue from a checkpoint of the same network, objective, initialization and optimizer.
 
         Raises ValueError if the checkpoint is of another one or damaged.
         """
@@ -200,8 +204,10 @@ def read_checkpoint(path: Path, device: torch.device = ALONE.device) -> dict[str
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} is damaged or no checkpoint: remove it to begin anew") from error
+    if not isinstance(state, dict) or not state.keys() >= STATE:
+        raise ValueError(f"{path} is no checkpoint of a training: remove it to begin anew")
     return state
 
 
@@ -236,7 +242,8 @@ def train(
     three qualities into the CSV log beside it.
     bfloat16: as of `Run`;
     until: step at which to leave off, of the recipe's; tensorboard: folder of its events;
-    stopped: whether to leave off after this step, the checkpoint written.
+    stopped: whether to leave off after this step, the checkpoint written; of several processes all
+        do when one is to.
     """
     run = open_run(recipe, checkpoint, place, bfloat16=bfloat16)
     last = min(recipe.steps, recipe.steps if until is None else until)
@@ -247,7 +254,7 @@ def train(
     losses: list[float] = []
     norms: list[float] = []
     with closing(batches(pictures, recipe, run.step, rank=place.rank, ranks=place.ranks)) as made:
-        while run.step < last and not stopped():
+        while run.step < last and not place.any(stopped()):
             started = time.perf_counter()
             error, norm = run.advance(next(made))
             run.seconds += time.perf_counter() - started

@@ -40,6 +40,10 @@ class Place:
             dist.all_reduce(value)
         return value.item() / self.ranks
 
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any of the processes."""
+        return self.mean(torch.tensor(float(flag), device=self.device)) > 0
+
 
 ALONE = Place(torch.device("cpu"))
 

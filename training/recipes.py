@@ -17,6 +17,9 @@ Optimizer = Literal["adamw", "sgd"]
 FINEST = 95
 """Highest JPEG quality that training shows a network."""
 
+LEAST = 16
+"""Side in pixels of the output in which there are a block's boundaries and windows of SSIM."""
+
 PAPER_RATES: dict[Objective, tuple[float, float]] = {
     "direct": (0.4, 5e-7),
     "residual": (8.0, 5e-7),
@@ -51,7 +54,8 @@ class Recipe:
     balance: power by which crops of finer quality weigh more: 0 is plain squared error, which
         they hardly move; with 0.5 quality 10 fell behind (training/LOG.md).
     blocking: what PSNR-B's blocking effect counts beside the squared error, 0.36 being as in PSNR-B
-        itself on images of 321 lines; for JPEG alone, whose crops begin with a block.
+        itself on images of 321 lines; for JPEG alone, whose crops are compressed as images of
+        their own and so begin with a block. Of several processes each has its own share's.
     similarity: what 1 - SSIM counts beside it; at 0.002 about as much as the error at quality 10.
     crop: side of the training crops in pixels; batch: crops per step, of all processes together.
     rate: peak learning rate, held until the last `decay` share of `steps`, then falling
@@ -99,6 +103,13 @@ class Recipe:
         _check_choice("optimizer", self.optimizer, get_args(Optimizer))
         if self.crop <= 2 * self.radius:
             raise ValueError(f"crop must be above {2 * self.radius} pixels, got {self.crop}")
+        if (self.blocking or self.similarity) and self.crop < 2 * self.radius + LEAST:
+            raise ValueError(
+                f"crop must be {2 * self.radius + LEAST} pixels at least for what counts beside "
+                f"the squared error, got {self.crop}"
+            )
+        if self.blocking and self.codec != "jpeg":
+            raise ValueError(f"blocking is for crops of JPEG, not of {self.codec}")
         if self.steps < 0:
             raise ValueError(f"steps must be 0 or more, got {self.steps}")
         if self.batch < 1:
@@ -135,6 +146,8 @@ def paper(recipe: Recipe) -> Recipe:
         recipe,
         start=None,
         fine=0.0,
+        slope=1.0,
+        foreign=0.0,
         drawn=0.0,
         balance=0.0,
         blocking=0.0,
@@ -220,7 +233,9 @@ RECIPES |= {
         network="arcnn",
         qualities=(quality, quality),
         balance=0.0,
-        steps=8000,
+        blocking=0.05 if quality == 10 else 0.0,
+        similarity=1e-3 if quality == 10 else 0.0,
+        steps=16000 if quality == 10 else 8000,
         batch=4,
         rate=1e-3,
     )

@@ -6,13 +6,17 @@ import signal
 from collections.abc import Callable
 
 
-def stop_flag() -> Callable[[], bool]:
-    """Whether Ctrl-C or a request to end has come; a second one ends at once."""
+def stop_flag(*, insistent: bool = True) -> Callable[[], bool]:
+    """Whether Ctrl-C or a request to end has come.
+
+    insistent: whether a second one ends at once; torchrun passes on those that come to all anyway.
+    """
     stopped: list[int] = []
 
     def stop(number: int, _: object) -> None:
         stopped.append(number)
-        signal.signal(number, signal.SIG_DFL)
+        if insistent:
+            signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)

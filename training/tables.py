@@ -136,6 +136,8 @@ def comparison(
     images: how many of the data set, if not all; stored: whether our networks' scores are those
     of their export; rivals: whether spp and SA-DCT are run, which takes minutes.
     """
+    if stored and images is not None:
+        raise ValueError("stored scores are of all images: leave out --stored or --images")
     planes = load_folder(data / FOLDERS[dataset])[:images]
     rows = [distorted_row(planes), *paper_rows(dataset, "distorted")]
     rows += rival_rows(planes) if rivals else ()

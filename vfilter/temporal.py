@@ -151,15 +151,18 @@ class Temporal:
         now = self._frames[index]
         for towards in (-1, 1):
             motion: Motion = None
+            chained = True
             for distance in range(1, len(SHARES) + 1):
                 at = index + towards * distance
                 if not 0 <= at < len(self._frames):
                     break
-                last = self._frames[at - towards]
+                last, other = self._frames[at - towards], self._frames[at]
+                shares = SHARES
+                if chained and _predicts(other.frame, now.frame, towards):
+                    shares = PREDICTING
+                chained &= other.frame.pict_type in PREDICTED  # nothing is from beyond an I frame
                 motion = _joined(motion, (last.forward if towards > 0 else last.backward)[number])
                 if motion is not None:
-                    other = self._frames[at]
-                    shares = PREDICTING if _predicts(other.frame, now.frame, towards) else SHARES
                     plane = other.luma[now.lines[number]]
                     yield shares[distance - 1] * now.share, moved(plane, motion)
 
@@ -220,7 +223,9 @@ def _pixels(height: int, width: int) -> NDArray[np.float32]:
 
 
 def _predicts(other: VideoFrame, frame: VideoFrame, towards: int) -> bool:
-    """Whether `frame` may have been predicted from `other`, or from what was predicted from it.
+    """Whether `frame` is taken to be predicted from `other`, or from what was predicted from it.
+
+    B frames count as predicting none: those that do are finer, and tell as much as others.
 
     towards: 1 if `other` is shown after it, -1 if before.
     """
