@@ -26,7 +26,7 @@ from training.data import Luma, jpeg, luma_of_rgb, random_crop
 from training.evaluate import evaluate, psnr_gain
 from training.export import Measurement, commit, export, measure
 from training.log import Log, read_rows
-from training.loop import Run, train
+from training.loop import Run, open_run, train
 from training.recipes import RECIPES, Recipe, paper
 from training.samples import Pictures, batches, sample_batch, sample_quality, table_scale
 from training.video import film
@@ -147,6 +147,15 @@ def test_damaged_checkpoint(kept: int, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ValueError, match=r"tiny\.pt is damaged or no checkpoint: remove it"):
         Run(TINY).load(path)
+
+
+def test_a_run_begins_with_shipped_weights_where_there_is_no_checkpoint(tmp_path: Path) -> None:
+    run = open_run(replace(TINY, start="l4-jpeg"), tmp_path / "tiny.pt")
+    for name, weight in load("l4-jpeg").weights.items():
+        assert np.array_equal(run.module.state_dict()[name].numpy(), weight)
+        assert np.array_equal(run.average[name].numpy(), weight)
+    with pytest.raises(ValueError, match=r"l8-jpeg\.pt holds l8, not l4"):
+        open_run(replace(TINY, start="l8-jpeg"), tmp_path / "tiny.pt")
 
 
 def test_start_that_is_not_there(planes: list[Luma], tmp_path: Path) -> None:

@@ -23,8 +23,10 @@ from training.objectives import blocking_effect, centre, dissimilarity, initiali
 from training.processes import ALONE, Place
 from training.recipes import Recipe
 from training.samples import Batch, Pictures, batches, damaged_pairs
+from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 from vfilter.torch_module import TorchNetwork
+from vfilter.weights import load, models_folder
 
 LOG_EVERY = 50
 """Steps between two lines of progress."""
@@ -108,19 +110,30 @@ class Run:
         self.seconds = state["seconds"]
 
     def begin_with(self, path: Path) -> None:
-        """Take the averaged weights of another run's checkpoint, of the same network.
+        """Take the averaged weights of another run's checkpoint, of the same network; where there
+        is none, those of the shipped model of its name.
 
-        Raises FileNotFoundError if there is none, ValueError if it is of another network.
+        Raises FileNotFoundError if there is neither, ValueError if it is of another network.
         """
-        if not path.exists():
-            raise FileNotFoundError(f"there is no {path} to begin with: train {path.stem} first")
-        state = read_checkpoint(path, self.place.device)
-        if state["recipe"]["network"] != self.recipe.network:
-            raise ValueError(
-                f"{path} holds {state['recipe']['network']}, not {self.recipe.network}"
-            )
-        self.module.load_state_dict(state["average"])
-        self.average = _copied(state["average"])
+        if path.exists():
+            state = read_checkpoint(path, self.place.device)
+            network, weights = state["recipe"]["network"], state["average"]
+        else:
+            try:
+                model = load(models_folder() / path.stem)
+            except ModelError:
+                raise FileNotFoundError(
+                    f"there is no {path} to begin with: train {path.stem} first"
+                ) from None
+            network = model.network.name
+            weights = {
+                name: torch.from_numpy(weight.copy()).to(self.place.device)
+                for name, weight in model.weights.items()
+            }
+        if network != self.recipe.network:
+            raise ValueError(f"{path} holds {network}, not {self.recipe.network}")
+        self.module.load_state_dict(weights)
+        self.average = _copied(weights)
 
     def advance(self, batch: Batch) -> tuple[float, float]:
         """One step on this process's share of its batch.

@@ -43,7 +43,8 @@ class Recipe:
     codec: "jpeg", or a codec of `training.video.recoded`.
     qualities: lowest and highest JPEG quality of the main range (`training.samples`), or setting
         of a video codec, from which it is drawn evenly (H.264) or evenly in its logarithm.
-    start: name of the model whose checkpoint the weights are taken from; None for new ones.
+    start: name of the model that the weights are taken from, of its checkpoint or, where there is
+        none, as shipped; None for new ones.
     fine: share of the crops compressed above that range, up to `FINEST`, so that the
         network learns to leave good sources alone.
         This, `slope` and `foreign` are for JPEG alone.
