@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,36 @@ def test_figure_4(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     run("figure4", folder, tmp_path, monkeypatch)
     with Image.open(tmp_path / "results/figure4.png") as image:
         assert image.width > 500
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("figure4", "LIVE1 has no lighthouse3, which figure 4 shows"),
+        ("figure8 --network l9", "network must be one of"),
+        ("table3 --stored --images 1", "leave out --stored or --images"),
+        ("table3 --images 0", "greater than or equal to 1"),
+    ],
+)
+def test_what_can_not_be_made_is_told(
+    command: str,
+    told: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(folder, data)
+    (data / "LIVE1/lighthouse3.png").unlink()
+    words = ["training", *command.split(), "--data", str(data), "--results", "results"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as exit_:
+        main()
+    assert exit_.value.code not in (0, None)
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "results").exists()
 
 
 def test_recipe_of_the_paper(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 An encoder damages the same thing otherwise in each frame, so that its mean over frames, from where
 it is in each, has less of the damage than one of them. A frame that this one was predicted from
-tells less than those after it: it has the damage of that one already. The motion is
-sought in the restored luma, by dense inverse search (Kroeger, Timofte, Dai and Van Gool, "Fast
-Optical Flow using Dense Inverse Search", ECCV 2016) in OpenCV.
+tells less than those after it: it has the damage of that one already. The motion is sought in the
+restored luma, by dense inverse search (Kroeger, Timofte, Dai and Van Gool, "Fast Optical Flow using
+Dense Inverse Search", ECCV 2016) in OpenCV.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from vfilter.restorer import Restorer
 SHARES = (0.7, 0.45)
 """What a frame 1 away and one 2 away count where they agree; the frame itself counts 1."""
 
-PREDICTING = (0.45, 0.14)
-"""The same of frames that this one was predicted from."""
+REFERENCE_SHARES = (0.45, 0.14)
+"""The same of the frame's references, those that it was predicted from."""
 
 WINDOW = 7
 """Side in pixels of the square in which two planes are compared."""
@@ -40,8 +40,8 @@ SMALLEST, LARGEST = 32, 32766
 """Least and most pixels across and down in which motion is sought. OpenCV's search reads beyond
 wide planes of 16 to 31 lines, and its remapping counts pixels in 16 bits."""
 
-PREDICTED = (PictureType.P, PictureType.S, PictureType.SP, PictureType.B)
-"""Types of the frames that others were needed to decode."""
+INTER = (PictureType.P, PictureType.S, PictureType.SP, PictureType.B)
+"""Types of the frames that are predicted from others."""
 
 Motion = NDArray[np.float32] | None
 """Where each pixel of a plane is in another: (H, W, 2), how many columns and rows away; None where
@@ -157,10 +157,9 @@ class Temporal:
                 if not 0 <= at < len(self._frames):
                     break
                 last, other = self._frames[at - towards], self._frames[at]
-                shares = SHARES
-                if chained and _predicts(other.frame, now.frame, towards):
-                    shares = PREDICTING
-                chained &= other.frame.pict_type in PREDICTED  # nothing is from beyond an I frame
+                reference = chained and _is_reference(other.frame, now.frame, towards)
+                shares = REFERENCE_SHARES if reference else SHARES
+                chained &= other.frame.pict_type in INTER  # nothing is from beyond an I frame
                 motion = _joined(motion, (last.forward if towards > 0 else last.backward)[number])
                 if motion is not None:
                     plane = other.luma[now.lines[number]]
@@ -222,14 +221,13 @@ def _pixels(height: int, width: int) -> NDArray[np.float32]:
     return np.dstack(np.meshgrid(columns, rows))
 
 
-def _predicts(other: VideoFrame, frame: VideoFrame, towards: int) -> bool:
+def _is_reference(other: VideoFrame, frame: VideoFrame, towards: int) -> bool:
     """Whether `frame` is taken to be predicted from `other`, or from what was predicted from it.
 
-    B frames count as predicting none: those that do are finer, and tell as much as others.
-
+    B frames count as no references: those that are ones are finer, and tell as much as others.
     towards: 1 if `other` is shown after it, -1 if before.
     """
-    if frame.pict_type not in PREDICTED or other.pict_type == PictureType.B:
+    if frame.pict_type not in INTER or other.pict_type == PictureType.B:
         return False
     return frame.pict_type == PictureType.B or towards < 0
 
