@@ -155,7 +155,7 @@ def test_degrading_nothing_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_table_quantizer_is_that_of_ffmpeg() -> None:
-    assert [table_qp(scaled_luma_table(q).tolist()) for q in (10, 20, 100)] == [30, 15, 1]
+    assert [table_qp(scaled_luma_table(q).tolist()) for q in (10, 20, 100)] == [32, 16, 1]
 
 
 def test_guessed_settings_are_near_the_measured_best() -> None:
@@ -479,7 +479,7 @@ def test_degraded_film_is_measured_against_its_original(
     assert all(len(values) == 3 for run in result.runs for values in run.scores.values())
     assert ("vmaf" in result.metrics) == (how == "mjpeg:10")
     variants = [run.variant for run in result.runs if run.family == "spp"]
-    assert ("quantizer of the JPEG table, 30" in variants) == (how == "mjpeg:10")
+    assert ("quantizer of the JPEG table, 32" in variants) == (how == "mjpeg:10")
     typed = next(run for run in result.runs if run.variant == "as typed")
     assert ("unchanged" in " ".join(typed.notes)) == (how == "mjpeg:10")
     told = {"mjpeg:10": "JPEG quality 10", "mpeg2:12": "quantizer 12", "h264:36": "quantizer "}

@@ -180,6 +180,17 @@ def test_full_disk_keeps_the_checkpoint(planes: list[Luma], tmp_path: Path) -> N
     assert torch.load(path, weights_only=True)["step"] == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_full_disk_keeps_the_log(tmp_path: Path) -> None:
+    log = Log(tmp_path / "tiny.csv")
+    log.row(1, {"loss": 2.5})
+    (tmp_path / "tiny.csv.tmp").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"step 2 can't be written to .*tiny\.csv \(No space left"):
+        log.row(2, {"loss": 2.25})
+    assert [found.name for found in tmp_path.iterdir()] == ["tiny.csv"]
+    assert read_rows(tmp_path / "tiny.csv") == [{"step": "1", "loss": "2.5"}]
+
+
 def test_stopped_run_goes_on(planes: list[Luma], tmp_path: Path) -> None:
     whole = train(TINY, Pictures(planes), planes[:1], tmp_path / "whole.pt")
     asked = iter([False, True])

@@ -142,7 +142,7 @@ def figure6(budget: Budget, results: Path) -> list[dict[str, Any]]:
     layers: dict[str, NDArray[np.float32]] = {}
     for objective in get_args(Objective):
         recipe = budget.recipe("l4", 10, 10, objective)
-        name = f"l4-q10-{objective}"
+        name = f"l4-q10-{objective}-of-{budget.images}"  # its log is of these
         checkpoint = budget.checkpoint(name)
         for stage in stages:
             kept = checkpoint.with_name(f"{checkpoint.stem}-at-{stage}.npy")
@@ -201,7 +201,7 @@ def first_iterations(budget: Budget) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for objective in get_args(Objective):
         recipe = paper(budget.recipe("l4", 10, 10, objective))
-        name = f"l4-q10-{objective}-paper"
+        name = f"l4-q10-{objective}-paper-of-{budget.images}"
         budget.run(name, recipe, planes, validation, until=budget.steps)
         rows += [
             {"objective": objective, "step": int(row["step"])}

@@ -19,16 +19,26 @@ class Log:
         self._events = None if tensorboard is None else _events(tensorboard)
 
     def row(self, step: int, values: Mapping[str, float]) -> None:
-        """Write the row of `step` in place of those from there on, which a resumed run repeats."""
+        """Write the row of `step` in place of those from there on, which a resumed run repeats.
+
+        Raises OSError if it can't be written, the rows before being kept.
+        """
         rows = [row for row in read_rows(self.path) if int(row["step"]) < step]
         rows.append({"step": str(step)} | {name: str(value) for name, value in values.items()})
         columns = list(dict.fromkeys(name for row in rows for name in row))
         temporary = self.path.with_suffix(".csv.tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(self.path)
+        try:
+            with temporary.open("w", newline="") as file:
+                writer = csv.DictWriter(file, columns, restval="")
+                writer.writeheader()
+                writer.writerows(rows)
+            temporary.replace(self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OSError(
+                f"the row of step {step} can't be written to {self.path} ({error.strerror}): "
+                "make room and run again"
+            ) from error
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write the values of `step` for TensorBoard alone."""

@@ -53,24 +53,24 @@ RIVALS = {
             for quality in (3, 6)
         },
         table="spp=quality=6:qp={qp}:mode=hard",
-        share=0.6,
+        share=0.56,
     ),
     "fspp": Rival(
         typed="fspp",
         groups={"quality 5": ("fspp=quality=5:qp={qp}:strength={strength}",)},
         axes={"qp": QPS, "strength": STRENGTHS},
-        share=0.4,
+        share=0.38,
     ),
     "uspp": Rival(
         typed="uspp",
         groups={"quality 8": ("uspp=quality=8:qp={qp}:codec=mjpeg",)},
-        share=0.6,
+        share=0.56,
         quicker=("quality=8", "quality=4"),
     ),
     "pp7": Rival(
         typed="pp7",
         groups={"": tuple(f"pp7=qp={{qp}}:mode={mode}" for mode in ("soft", "medium", "hard"))},
-        share=0.27,
+        share=0.25,
     ),
     "deblock": Rival(
         typed="deblock",
@@ -115,10 +115,10 @@ def parse_rivals(names: Sequence[str]) -> list[str]:
 def table_qp(table: Sequence[int]) -> int:
     """The quantizer of a JPEG's luma `table`, 64 steps in raster order, as FFmpeg reckoned it.
 
-    Half the larger of the first two AC steps (libavcodec/mjpegdec.c, ff_mjpeg_decode_dqt), which
-    its filters got as long as its MJPEG decoder told any.
+    Half the larger of the steps that are 1 and 8 in zigzag order (libavcodec/mjpegdec.c,
+    ff_mjpeg_decode_dqt), which its filters got as long as its MJPEG decoder told any.
     """
-    return min(63, max(1, max(table[1], table[8]) // 2))
+    return min(63, max(1, max(table[1], table[17]) // 2))
 
 
 def guessed(name: str, qp: int) -> list[str]:
