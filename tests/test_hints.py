@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable
 from fractions import Fraction
@@ -27,12 +28,17 @@ from vfilter.bitstream import (
     nearest_quality,
     scaled_luma_table,
 )
-from vfilter.coefficients import Spectrum, restored_by_blocks
+from vfilter.coefficients import Spectrum, restored_by_blocks, smoothness
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
+from vfilter.weights import load
 
 Luma = NDArray[np.uint8]
+
+BASIS = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) / 2
+BASIS[0] /= np.sqrt(2)
+"""The DCT of 8 values, by its definition (ITU-T T.81, A.3.3)."""
 
 METADATA = {"network": "l4", "objective": "residual", "codec": "jpeg"}
 
@@ -203,10 +209,8 @@ def test_trust_is_by_the_energy_around_each_coefficient(
     tolerated = rng.uniform(0.5, 50, 64)
     spectrum = Spectrum(kind(residual), tolerated)
     trusted = np.concatenate([np.asarray(spectrum.trusted(part)) for part in spectrum.parts])
-    basis = np.cos((2 * np.arange(8) + 1) * np.arange(8)[:, None] * np.pi / 16) / 2
-    basis[0] /= np.sqrt(2)
     blocks = 255 * residual.astype(float).reshape(rows, 8, columns, 8).swapaxes(1, 2)
-    coefficients = basis @ blocks @ basis.T
+    coefficients = BASIS @ blocks @ BASIS.T
     squares = coefficients**2
     expected = np.empty_like(coefficients)
     for row, column in np.ndindex(rows, columns):
@@ -216,6 +220,43 @@ def test_trust_is_by_the_energy_around_each_coefficient(
         expected[row, column] = factors * coefficients[row, column]
     found = 255 * trusted.reshape(rows, 8, columns, 8).swapaxes(1, 2)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("shape", [(40, 56), (8, 8), (16, 24), (640, 520), (21, 30)])
+@pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 255), (np.int32, 1023)])
+def test_smoothness_is_by_the_least_texture_around(
+    shape: tuple[int, int], kind: Callable[[NDArray[Any]], Any], dtype: type[Any], full: int
+) -> None:
+    luma = np.rint(np.random.default_rng(4).normal(full / 2, full / 60, shape))
+    luma[: shape[0] // 2] = full // 2
+    found = smoothness(kind(luma.astype(dtype)), 20.0, full=full)
+    whole = np.pad(luma, [(0, -length % 8) for length in shape], mode="symmetric") * (255 / full)
+    rows, columns = (length // 8 for length in whole.shape)
+    blocks = whole.reshape(rows, 8, columns, 8).swapaxes(1, 2)
+    energy = ((BASIS @ blocks @ BASIS.T) ** 2)[..., 4:, 4:].mean((2, 3))
+    assert found.shape == (rows, columns) and found.dtype == np.float32
+    for row, column in np.ndindex(rows, columns):
+        least = energy[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].min()
+        assert found[row, column] == pytest.approx(1 / (1 + least / 20), rel=1e-3)
+
+
+@pytest.mark.parametrize("deviation", [2, 4, 8])
+def test_grain_that_a_fine_source_has_kept_is_left_to_it(deviation: int) -> None:
+    """MPEG-4 at quantiser scale 2: what is added where there is grain, and on a chequered plane."""
+    rng = np.random.default_rng(5)
+    hints = Hints(codec="mpeg4", qp=np.full((4, 4), 4))
+    chequered = np.full((64, 64), 100, np.uint8)
+    chequered[16:24, 16:24] += (np.indices((8, 8)).sum(0) % 2 * 100).astype(np.uint8)
+    grain = np.rint(128 + rng.normal(0, deviation, (64, 64))).astype(np.uint8)
+    model = load("l4-mpeg")
+    texture = model.texture(hints)
+    assert texture is not None and texture == pytest.approx(2 * 4**2 / 12)
+    assert model.texture(Hints()) is None
+    assert model.texture(Hints(luma_table=(8,) * 64)) is None
+    assert model.texture(Hints(codec="mjpeg")) is None
+    assert smoothness(grain, texture).mean() < 3 * texture / deviation**2
+    assert smoothness(chequered, texture).min() == 1
 
 
 @pytest.mark.parametrize("shape", [(43, 61), (6, 6), (16, 4), (7, 40), (1, 1)])
@@ -331,7 +372,10 @@ def test_a_lossless_codec_tells_of_no_compression(tmp_path: Path) -> None:
         assert hints_of(source.first) == Hints()
 
 
-def test_each_block_has_its_strength(model: Path, tmp_path: Path) -> None:
+def test_each_block_has_its_strength(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vfilter.weights.TEXTURE", math.inf)  # not by its texture, too
     fitted = tmp_path / "fitted"
     shutil.copytree(model, fitted)
     (fitted / "metrics.json").write_text(json.dumps({"strength": {"h264": {"20": 0.0, "40": 1.0}}}))

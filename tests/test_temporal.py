@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from training.data import gray_frame
 from training.strength import AGREEMENTS, fit_agreements
 from vfilter.bitstream import Hints, scaled_luma_table
 from vfilter.cli import app
 from vfilter.coefficients import CONSISTENT
+from vfilter.comparison.degrade import degrade
 from vfilter.errors import ModelError
 from vfilter.luma import luma_plane
 from vfilter.networks import L4
@@ -327,6 +329,25 @@ def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:
     assert changed((i, i), 1) == changed((PictureType.NONE,) * 2, 1)
     assert changed((i, PictureType.S), 1) == changed((i, p), 1), "as P frames are"
     assert changed((p, p, p), 2) < changed((p, i, p), 2), "nothing is from beyond an I frame"
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_grain_that_a_film_has_kept_is_left_to_it(temporal: bool, tmp_path: Path) -> None:
+    """A still picture with grain, by MPEG-4 at quantiser scale 2."""
+    rng = np.random.default_rng(6)
+    picture = pan(1)[0].astype(float)
+    grainy = [picture + rng.normal(0, 4, picture.shape) for _ in range(5)]
+    clean = [np.clip(np.rint(plane), 0, 255).astype(np.uint8) for plane in grainy]
+    degrade(map(gray_frame, clean), "mpeg4", 2, tmp_path / "f.mkv")
+    with Source(tmp_path / "f.mkv") as source, Restorer("l8") as restore:
+        frames = [item for item in source if isinstance(item, av.VideoFrame)]
+        one_by_one = (restore(frame, hints=hints_of(frame)) for frame in frames)
+        restored = list(restore.film(frames) if temporal else one_by_one)
+    before, after = (
+        sum(error(luma_plane(frame), plane) for frame, plane in zip(film, clean, strict=True))
+        for film in (frames, restored)
+    )
+    assert after < 1.03 * before
 
 
 def test_a_film_by_the_command_is_that_of_the_restorer(still: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ Results = Annotated[Path, typer.Option(help="Folder of the results.")]
 Images = Annotated[int | None, typer.Option(min=1, help="Images of each data set, if not all.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps of every training of the figure.")]
 Some = Annotated[int, typer.Option(min=1, help="Images that a point of a curve is the mean of.")]
-Runs = Annotated[Path, typer.Option(help="Folder where the trainings are kept; another for other data.")]
+Runs = Annotated[Path, typer.Option(help="Folder of the trainings; another one for other data.")]
 Stored = Annotated[bool, typer.Option(help="Take our scores from the models' metrics.json.")]
 Rivals = Annotated[bool, typer.Option(help="Run spp and SA-DCT too, which takes minutes.")]
 

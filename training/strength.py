@@ -33,14 +33,20 @@ from vfilter.bitstream import (
     Hints,
     scaled_luma_table,
 )
-from vfilter.coefficients import Spectrum, restored_by_blocks, transformed
+from vfilter.coefficients import (
+    BLOCK,
+    Spectrum,
+    restored_by_blocks,
+    smoothness,
+    transformed,
+)
 from vfilter.comparison.metrics import mse, psnr
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 from vfilter.temporal import Temporal
 from vfilter.tiles import residual_of
-from vfilter.weights import ALIASES, TRAINED, Model, explained, load
+from vfilter.weights import ALIASES, TEXTURE, TRAINED, Model, explained, load
 
 Curve = dict[str, float]
 
@@ -418,10 +424,14 @@ def _sample(
     residual = residual_of(restorer.engine, distorted, 255, None, None).residual
     missing = transformed(plane.astype(np.float32) - distorted)
     rows, columns = (length // MACROBLOCK for length in plane.shape)
+    trust = np.ones((1, 1))
+    if hints.luma_table is None:
+        trust = np.repeat(smoothness(distorted, TEXTURE * explained(hints).mean()), BLOCK, axis=1)
     sums = []
     for limit in LIMITS:
         spectrum = Spectrum(residual, None if limit == math.inf else limit * explained(hints))
         change = 255 * np.concatenate([spectrum.trusted(part) for part in spectrum.parts])
+        change *= trust[:, None]
         products = np.stack([change * missing, change * change])
         of_macroblock = products.reshape(2, rows, MACROBLOCK, columns, MACROBLOCK)
         sums.append(of_macroblock.sum(axis=(2, 4), dtype=np.float64))

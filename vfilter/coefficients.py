@@ -2,7 +2,8 @@
 
 A residual is trusted as far as quantization explains it. Where it has more energy at a frequency,
 in the blocks around, than quantization can have left there, most of it is texture, grain or text
-that the network takes for damage, and the less of it is added (`Spectrum`).
+that the network takes for damage, and the less of it is added (`Spectrum`); likewise where the
+decoded plane has kept grain, of which nobody can tell what is missing (`smoothness`).
 
 A JPEG, whose blocks these are, tells more: of each coefficient in which interval it was, k + 1/2
 steps above and below. The original lies in all these intervals, which together are a convex set,
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.arrays import Plane, is_tensor, like, namespace
+from vfilter.arrays import Plane, is_tensor, like, namespace, returned
 
 BLOCK = 8
 """Side of a block in pixels (ITU-T T.81)."""
@@ -155,6 +156,35 @@ class Spectrum:
         energy *= energy
         energy += 1
         return change / namespace(change).sqrt(energy, out=energy)
+
+
+def smoothness(plane: Plane, texture: float, *, full: int = 255) -> NDArray[np.float32]:
+    """How far the residual of each block of a decoded plane is trusted by the texture around it.
+
+    1 / (1 + energy / texture), the energy being the mean square of a block's 16 highest
+    frequencies, the least of its own and of the blocks beside it: grain is in all of them, an edge
+    is not.
+
+    plane: (H, W), array or tensor, luma codes of 0 to `full`.
+    texture: in squared codes of 8 bits (`vfilter.weights.Model.texture`).
+    Returns (ceil(H / 8), ceil(W / 8)) float32, 0 to 1.
+    """
+    import cv2
+
+    if plane.shape[0] % BLOCK or plane.shape[1] % BLOCK:
+        plane = _extended(plane)
+    basis, transposed = (like(matrix, plane) for matrix in _basis())
+    half, width = BLOCK // 2, plane.shape[1]
+    step = max(1, PART // (BLOCK * width)) * BLOCK
+    energies = []
+    for line in range(0, plane.shape[0], step):
+        lines = plane[line : line + step] * np.float32(255 / full)
+        across = lines.reshape(-1, width, BLOCK) @ transposed[:, half:]
+        finest = basis[half:] @ across.reshape(-1, BLOCK, width // 2)
+        squares = (finest**2).sum(1)
+        energies.append(squares.reshape(-1, width // BLOCK, half).sum(2) / half**2)
+    energy = returned(namespace(plane).concatenate(energies), np.empty(0, np.float32))
+    return np.asarray(1 / (1 + cv2.erode(energy, np.ones((3, 3), np.uint8)) / texture), np.float32)
 
 
 def _extended(plane: Plane) -> Plane:

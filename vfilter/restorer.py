@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
 from vfilter.bitstream import MACROBLOCK, Hints
-from vfilter.coefficients import BLOCK, restored_by_blocks
+from vfilter.coefficients import BLOCK, restored_by_blocks, smoothness
 from vfilter.engines import Engine, choose, make
 from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
@@ -206,7 +206,7 @@ class Restorer:
         restored = xp.empty(planes.shape, dtype=planes.dtype, device=planes.device)
         height, width = y.shape[-2:]
         full = 2**depth - 1
-        tolerated = model.tolerated(hints)
+        tolerated, texture = model.tolerated(hints), model.texture(hints)
         table = hints.luma_table if self.project and depth == 8 else None
         for plane, target in zip(
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
@@ -219,8 +219,9 @@ class Restorer:
                 xp.clip(sums, 0, full, out=sums)
                 target[:] = sums
             else:
+                trust = 1.0 if texture is None else smoothness(plane, texture, full=full)
                 target[:] = restored_by_blocks(
-                    plane, residual, strength, tolerated, table, full=full
+                    plane, residual, strength * trust, tolerated, table, full=full
                 )
         return returned(restored, y)
 

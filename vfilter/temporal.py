@@ -20,7 +20,7 @@ from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from vfilter.bitstream import Hints
-from vfilter.coefficients import restored_by_blocks
+from vfilter.coefficients import restored_by_blocks, smoothness
 from vfilter.luma import luma_depth, luma_plane, with_luma
 from vfilter.restorer import Restorer
 
@@ -34,7 +34,8 @@ WINDOW = 7
 """Side in pixels of the square in which two planes are compared."""
 
 TRUST = 0.5
-"""Factor of `Model.tolerated` for what neighbours add: most damage is gone by then."""
+"""Factor of `Model.tolerated` and `Model.texture` for what neighbours add: most damage is gone by
+then."""
 
 SMALLEST, LARGEST = 32, 32766
 """Least and most pixels across and down in which motion is sought. OpenCV's search reads beyond
@@ -128,7 +129,8 @@ class Temporal:
         depth = luma_depth(now.frame)
         full = 2**depth - 1
         agreement = now.agreement * (full / 255) ** 2
-        tolerated = self._restore.model_for(now.hints).tolerated(now.hints)
+        model = self._restore.model_for(now.hints)
+        tolerated, texture = model.tolerated(now.hints), model.texture(now.hints)
         if tolerated is not None:
             tolerated = TRUST * tolerated
         table = now.hints.luma_table if self._restore.project and depth == 8 else None
@@ -138,7 +140,8 @@ class Temporal:
             plane = now.luma[lines]
             change = added(plane, self._near(index, number), agreement) / np.float32(full)
             if change.any():
-                plane = restored_by_blocks(plane, change, 1.0, tolerated, None, full=full)
+                trust = 1.0 if texture is None else smoothness(plane, TRUST * texture, full=full)
+                plane = restored_by_blocks(plane, change, trust, tolerated, None, full=full)
             if change.any() and table is not None:
                 change = (plane - decoded[lines].astype(np.float32)) / np.float32(full)
                 plane = restored_by_blocks(decoded[lines], change, 1.0, None, table)

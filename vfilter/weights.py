@@ -52,6 +52,10 @@ COARSE = 2 / 3
 """Power of the explained error to which neighbours in time may differ: the coarser the steps, the
 more coefficients are near 0 anyway, and the less of it there is (training/LOG.md)."""
 
+TEXTURE = 2.0
+"""How many times what quantization explains the finest texture has for half the trust: less takes
+from what drawings gain, more from grain (training/LOG.md)."""
+
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
 
@@ -180,6 +184,19 @@ class Model:
         if curve not in self._limits:
             return None
         return self._limits[curve] * explained(known)
+
+    def texture(self, hints: Hints) -> float | None:
+        """The energy of the finest texture in a decoded plane at which its residual is trusted by
+        half (`vfilter.coefficients.smoothness`), in squared codes of 8 bits.
+
+        `TEXTURE` times what quantization explains. None, for full trust, for a source that tells
+        nothing and for JPEG, in whose texture there is as much to gain as elsewhere.
+        Raises ModelError if the metrics are damaged.
+        """
+        known = self._known(hints)
+        if known.codec is None or known.luma_table is not None:
+            return None
+        return TEXTURE * float(explained(known).mean())
 
     def agreement(self, hints: Hints) -> float | None:
         """The mean squared difference, in squared codes of 8 bits, at which a neighbour in time
