@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from training.calibrate import calibrate, losses
-from training.data import jpeg
+from training.data import gray_frame, jpeg
 from training.drawings import drawing, drawn_film
 from training.recipes import RECIPES
 from training.samples import Pictures, sample_batch
-from training.sources import drawn_frames, gains
+from training.sources import GRAIN, drawn_frames, gains, grainy_frames
 from training.strength import QUALITIES, fit_codec, fit_jpeg, fit_quantizers
+from vfilter.comparison.degrade import degrade
 from vfilter.luma import luma_plane
 from vfilter.weights import Model, load
 
@@ -93,3 +95,15 @@ def test_drawn_crops_are_none_of_the_photographs(drawn: float) -> None:
     _, clean, _ = sample_batch(Pictures(photographs), recipe, 0)
     alike = np.ptp(clean.numpy(), axis=(1, 2, 3)) == 0
     assert alike.all() if drawn == 0 else not alike.all()
+
+
+def test_grainy_frames(tmp_path: Path) -> None:
+    """Still, at most 320 pixels square, of even sides, and with the deviation that is told."""
+    clip = tmp_path / "clip.mkv"
+    degrade([gray_frame(np.full((360, 334), 120, np.uint8))] * 2, "h264", 1, clip)
+    ((one, two),) = grainy_frames([clip], 2)
+    planes = [luma_plane(frame).astype(float) for frame in (one, two)]
+    assert [plane.shape for plane in planes] == [(320, 320)] * 2
+    for plane in (planes[0] - 120, (planes[0] - planes[1]) / np.sqrt(2)):
+        assert plane.std() == pytest.approx(GRAIN, rel=0.02)
+        assert abs(plane.mean()) < 0.1

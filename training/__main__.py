@@ -35,7 +35,14 @@ from training.processes import processes
 from training.recipes import RECIPES, Initialization, Objective, Recipe, paper
 from training.reencode import CLIPS, cost_table
 from training.samples import Pictures
-from training.sources import SOURCES, checking_clips, drawn_frames, gains, read_frames
+from training.sources import (
+    SOURCES,
+    checking_clips,
+    drawn_frames,
+    gains,
+    grainy_frames,
+    read_frames,
+)
 from training.stopping import stop_flag
 from training.strength import fit_agreements, fit_part, fit_strengths, training_clips
 from vfilter.errors import VdeblockError
@@ -243,13 +250,22 @@ def sources_command(
         list[int] | None, typer.Option(help="Crf, scale or quality, if not ours; repeatable.")
     ] = None,
     drawn: Annotated[bool, typer.Option("--drawn", help="On films of text and drawings.")] = False,
+    grain: Annotated[bool, typer.Option("--grain", help="On still pictures with grain.")] = False,
 ) -> None:
     """Measure what the default gains on each kind of source, on half of the clips in DIR/clips.
 
-    With --drawn on films that are drawn, in place of the clips.
+    With --drawn on films that are drawn, in place of the clips; with --grain on their first frames,
+    standing still, each time with other grain.
     """
+    if drawn and grain:
+        raise ValueError("--drawn or --grain, not both")
     chosen = checking_clips(data / "clips")[:clips]
-    films = drawn_frames(frames) if drawn else [read_frames(clip, frames) for clip in chosen]
+    if drawn:
+        films = drawn_frames(frames)
+    elif grain:
+        films = grainy_frames(chosen, frames)
+    else:
+        films = [read_frames(clip, frames) for clip in chosen]
     for row in gains(films, model, codec or list(SOURCES), setting or ()):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 

@@ -142,7 +142,7 @@ def figure6(budget: Budget, results: Path) -> list[dict[str, Any]]:
     layers: dict[str, NDArray[np.float32]] = {}
     for objective in get_args(Objective):
         recipe = budget.recipe("l4", 10, 10, objective)
-        name = f"l4-q10-{objective}-of-{budget.images}"  # its log is of these
+        name = f"l4-q10-{objective}-of-{budget.images}"  # how many its log is measured on
         checkpoint = budget.checkpoint(name)
         for stage in stages:
             kept = checkpoint.with_name(f"{checkpoint.stem}-at-{stage}.npy")

@@ -43,6 +43,9 @@ DRAWN_SEED = 1000
 """How many drawn films are measured on, their side in pixels, and the seed of the first; the fit of
 the strength takes seeds from 0 on, training pairs of numbers."""
 
+GRAIN = 4.0
+"""Standard deviation of the grain on still pictures, in codes."""
+
 CONSTANTS = np.arange(0, 2.01, 0.05)
 """Constant strengths among which the best is looked for."""
 
@@ -67,6 +70,20 @@ def drawn_frames(frames: int) -> list[list[VideoFrame]]:
         [gray_frame(plane) for plane in drawn_film(DRAWN_SIZE, frames, np.random.default_rng(seed))]
         for seed in range(DRAWN_SEED, DRAWN_SEED + DRAWN)
     ]
+
+
+def grainy_frames(clips: Sequence[Path], frames: int) -> list[list[VideoFrame]]:
+    """Films of the first frames of clips of 8 bits, standing still, with grain of `GRAIN` that is
+    another in each frame; yuv420p without colour, `DRAWN_SIZE` pixels square at most."""
+    films = []
+    for number, path in enumerate(clips):
+        (first,) = read_frames(path, 1)
+        picture = luma_plane(first)[:DRAWN_SIZE, :DRAWN_SIZE]
+        picture = picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        grain = np.random.default_rng(number).normal(0, GRAIN, (frames, *picture.shape))
+        planes = np.clip(np.rint(picture + grain), 0, 255).astype(np.uint8)
+        films.append([gray_frame(plane) for plane in planes])
+    return films
 
 
 def gains(

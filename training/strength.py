@@ -4,9 +4,10 @@ A blind network restores by what it takes the damage for; on what it wasn't trai
 little or, far worse, too much. Where the stream tells how coarse it is, the residual is scaled by
 the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
 so that a clip counts as much as it does in dB. Where the residual has more energy than quantization
-explains, most of it is texture or grain, and it is trusted less (`vfilter.coefficients.Spectrum`);
-the limit from which on is fitted too, and so is how far neighbours in time are to agree with a
-frame to help it (`vfilter.temporal`).
+explains, most of it is texture or grain, and it is trusted less (`vfilter.coefficients.Spectrum`),
+likewise where the source kept grain (`vfilter.coefficients.smoothness`); the limit from which on it
+is, is fitted too, and so is how far neighbours in time are to agree with a frame to help it
+(`vfilter.temporal`).
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Sample:
     """What a frame tells about the strength at each of its macroblocks.
 
     along, square: <change, original - distorted> and <change, change>, the change being the
-        residual as far as it is trusted, by each of `LIMITS`, (limits, rows, columns), relative to
-        the frame's squared error.
+        residual as far as it is trusted, by each of `LIMITS` and by `smoothness`, (limits, rows,
+        columns), relative to the frame's squared error.
     point: (rows, columns), the point of the curve that each is at.
     error: the frame's mean squared error, at least 0.1, in squared codes.
     """
@@ -424,14 +425,15 @@ def _sample(
     residual = residual_of(restorer.engine, distorted, 255, None, None).residual
     missing = transformed(plane.astype(np.float32) - distorted)
     rows, columns = (length // MACROBLOCK for length in plane.shape)
-    trust = np.ones((1, 1))
+    trust = np.ones((2 * rows, 2 * columns), np.float32)
     if hints.luma_table is None:
-        trust = np.repeat(smoothness(distorted, TEXTURE * explained(hints).mean()), BLOCK, axis=1)
+        trust = smoothness(distorted, TEXTURE * float(explained(hints).mean()))
+    by_row = np.repeat(trust, BLOCK, axis=1)[:, None]
     sums = []
     for limit in LIMITS:
         spectrum = Spectrum(residual, None if limit == math.inf else limit * explained(hints))
         change = 255 * np.concatenate([spectrum.trusted(part) for part in spectrum.parts])
-        change *= trust[:, None]
+        change *= by_row
         products = np.stack([change * missing, change * change])
         of_macroblock = products.reshape(2, rows, MACROBLOCK, columns, MACROBLOCK)
         sums.append(of_macroblock.sum(axis=(2, 4), dtype=np.float64))

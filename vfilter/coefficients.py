@@ -108,8 +108,7 @@ class Spectrum:
     def __init__(self, residual: Plane, tolerated: NDArray[np.float64] | None) -> None:
         rows, columns = self.shape = residual.shape[0] // BLOCK, residual.shape[1] // BLOCK
         width, beside = columns * BLOCK, NEAR * BLOCK
-        step = max(1, rows if is_tensor(residual) else PART // max(BLOCK * width, 1))
-        self.parts = [slice(row, min(row + step, rows)) for row in range(0, rows, step)]
+        self.parts = _parts(residual)
         padded = namespace(residual).zeros(
             (rows + 2 * NEAR, BLOCK, width + 2 * beside),
             dtype=residual.dtype,
@@ -159,13 +158,13 @@ class Spectrum:
 
 
 def smoothness(plane: Plane, texture: float, *, full: int = 255) -> NDArray[np.float32]:
-    """How far the residual of each block of a decoded plane is trusted by the texture around it.
+    """How far what is added to each block of a plane is trusted by the texture around it.
 
     1 / (1 + energy / texture), the energy being the mean square of a block's 16 highest
     frequencies, the least of its own and of the blocks beside it: grain is in all of them, an edge
     is not.
 
-    plane: (H, W), array or tensor, luma codes of 0 to `full`.
+    plane: (H, W), array or tensor, luma codes of 0 to `full`, as it was decoded or restored.
     texture: in squared codes of 8 bits (`vfilter.weights.Model.texture`).
     Returns (ceil(H / 8), ceil(W / 8)) float32, 0 to 1.
     """
@@ -175,10 +174,9 @@ def smoothness(plane: Plane, texture: float, *, full: int = 255) -> NDArray[np.f
         plane = _extended(plane)
     basis, transposed = (like(matrix, plane) for matrix in _basis())
     half, width = BLOCK // 2, plane.shape[1]
-    step = max(1, PART // (BLOCK * width)) * BLOCK
     energies = []
-    for line in range(0, plane.shape[0], step):
-        lines = plane[line : line + step] * np.float32(255 / full)
+    for part in _parts(plane):
+        lines = plane[part.start * BLOCK : part.stop * BLOCK] * np.float32(255 / full)
         across = lines.reshape(-1, width, BLOCK) @ transposed[:, half:]
         finest = basis[half:] @ across.reshape(-1, BLOCK, width // 2)
         squares = (finest**2).sum(1)
@@ -194,6 +192,14 @@ def _extended(plane: Plane) -> Plane:
         for length in plane.shape
     )
     return plane[rows][:, columns]
+
+
+def _parts(plane: Plane) -> list[slice]:
+    """The rows of blocks of a plane (H, W), sides whole blocks, in slices that stay in cache; those
+    of a tensor in one."""
+    rows = plane.shape[0] // BLOCK
+    step = max(1, rows if is_tensor(plane) else PART // max(BLOCK * plane.shape[1], 1))
+    return [slice(row, min(row + step, rows)) for row in range(0, rows, step)]
 
 
 def _around(count: int) -> NDArray[np.int64]:

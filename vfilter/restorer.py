@@ -60,7 +60,7 @@ class Restorer:
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
             quality (`Model.strength`) where hints tell it, and less where the residual is more than
-            its quantization explains (`Model.tolerated`).
+            its quantization explains (`Model.tolerated`) or where it kept grain (`Model.texture`).
         project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the engine.
         reuse: whether tiles that the plane before had too are computed once; changes no byte.
@@ -183,7 +183,8 @@ class Restorer:
 
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
         """Restored luma: clip(round(y + strength * residual)); where hints are told, the strength
-        by `Model.strength`, and the residual as far as it is trusted (`restored_by_blocks`).
+        by `Model.strength`, and the residual as far as it is trusted (`restored_by_blocks`,
+        `smoothness`).
 
         y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
             with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
@@ -212,7 +213,8 @@ class Restorer:
             planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
         ):
             residual = self._residual(model, plane, depth, field)
-            if isinstance(strength, float) and tolerated is None and table is None:
+            plain = tolerated is None and texture is None and table is None
+            if isinstance(strength, float) and plain:
                 sums = like(np.float32(full * strength), plane) * residual
                 sums += plane
                 xp.round(sums, out=sums)

@@ -186,7 +186,7 @@ class Model:
         return self._limits[curve] * explained(known)
 
     def texture(self, hints: Hints) -> float | None:
-        """The energy of the finest texture in a decoded plane at which its residual is trusted by
+        """The energy of the finest texture in a plane at which what is added to it is trusted by
         half (`vfilter.coefficients.smoothness`), in squared codes of 8 bits.
 
         `TEXTURE` times what quantization explains. None, for full trust, for a source that tells
