@@ -53,8 +53,8 @@ COARSE = 2 / 3
 more coefficients are near 0 anyway, and the less of it there is (training/LOG.md)."""
 
 TEXTURE = 2.0
-"""How many times what quantization explains the finest texture has for half the trust: less takes
-from what drawings gain, more from grain (training/LOG.md)."""
+"""At how many times the error that quantization explains the finest texture halves the trust: less
+costs drawings gain, more costs grain (training/LOG.md)."""
 
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
