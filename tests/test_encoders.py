@@ -195,6 +195,26 @@ def test_the_cause_of_another_encoder_is_told() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pix_fmt", "muxer", "wanted", "told"),
+    [
+        ("yuvj422p", "mp4", {}, True),
+        ("yuv444p", "mov", {}, True),
+        ("yuvj422p", "mp4", {"pix_fmt": "yuv420p"}, False),
+        ("yuvj422p", "matroska", {}, False),
+        ("yuvj422p", "mp4", {"lossless": True}, False),
+        ("yuv420p", "mp4", {}, False),
+        ("gray", "mp4", {}, False),
+    ],
+)
+def test_what_some_players_lack_is_told(
+    pix_fmt: str, muxer: str, wanted: dict[str, Any], told: bool
+) -> None:
+    encoding = choose_encoding(muxer, media.picture(0, pix_fmt=pix_fmt), **wanted)
+    assert encoding.codec == "libx264"
+    assert ("--pix-fmt yuv420p" in " ".join(encoding.notes)) == told
+
+
+@pytest.mark.parametrize(
     "options", [{}, {"x264-params": "ref=2"}, {"x264-params": "bframes=3:ref=2"}, {"bf": "3"}]
 )
 def test_h264_in_avi_is_in_time_whatever_else_is_asked(

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from training.__main__ import main
-from training.data import Luma, jpeg, luma_of_rgb, random_crop
+from training.data import Luma, jpeg, load_folder, luma_of_rgb, random_crop
 from training.evaluate import evaluate, psnr_gain
 from training.export import Measurement, commit, export, measure
 from training.log import Log, read_rows
@@ -149,6 +149,30 @@ def test_damaged_checkpoint(kept: int, tmp_path: Path) -> None:
         Run(TINY).load(path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipe": {"network": "l4", "qualities": (10, 60), "steps": 3, "colour": "blue"}},
+        {"recipe": "l4"},
+        {"average": {}},
+        {"recipe": {"network": "l8", "qualities": (10, 60), "steps": 3}},
+    ],
+    ids=["unknown field", "no mapping", "no weights", "weights of another network"],
+)
+def test_checkpoint_of_other_code(change: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "tiny.pt"
+    Run(TINY).save(path)
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    with pytest.raises(ValueError, match=r"tiny\.pt is damaged or no checkpoint: remove it"):
+        Run(TINY).load(path)
+
+
+def test_a_run_begins_with_no_weights_of_another_objective(tmp_path: Path) -> None:
+    Run(replace(TINY, objective="direct")).save(tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=r"other\.pt holds direct, not residual: name another"):
+        open_run(replace(TINY, start="other"), tmp_path / "tiny.pt")
+
+
 def test_a_run_begins_with_shipped_weights_where_there_is_no_checkpoint(tmp_path: Path) -> None:
     run = open_run(replace(TINY, start="l4-jpeg"), tmp_path / "tiny.pt")
     for name, weight in load("l4-jpeg").weights.items():
@@ -201,6 +225,22 @@ def test_stopped_run_goes_on(planes: list[Luma], tmp_path: Path) -> None:
     assert_same_state(resumed, whole)
 
 
+def test_time_left_is_by_the_steps_of_this_machine(
+    planes: list[Luma],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Run(TINY)
+    advance(run, planes)
+    run.seconds = 1e6  # of a far slower one
+    run.save(tmp_path / "run.pt")
+    monkeypatch.setattr("training.loop.LOG_EVERY", 1)
+    train(TINY, Pictures(planes), planes[:1], tmp_path / "run.pt")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert [line.split("  ")[-1] for line in lines] == ["ETA 0 min"] * 2
+
+
 def test_interruption_writes_the_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
     for number, plane in enumerate(planes):
         Image.fromarray(np.kron(plane, np.ones((2, 2), np.uint8))).save(tmp_path / f"{number}.png")
@@ -234,6 +274,12 @@ def test_log_drops_what_a_resumed_run_repeats(tmp_path: Path) -> None:
     ]
 
 
+def test_log_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"log\.csv is no log of a training: remove it"):
+        Log(tmp_path / "log.csv").row(1, {"loss": 1})
+
+
 def test_events_for_tensorboard(planes: list[Luma], tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     train(TINY, Pictures(planes), planes[:1], tmp_path / "tiny.pt", tensorboard=tmp_path / "events")
@@ -256,7 +302,12 @@ def test_loss_that_is_not_finite(planes: list[Luma], tmp_path: Path) -> None:
         (["l9-jpeg"], "unknown model 'l9-jpeg': name one of l8-jpeg"),
         (["l4-jpeg", "--recipe", "mine"], "recipe must be ours or paper, got 'mine'"),
         (["l4-jpeg", "--objective", "ssim"], "objective must be one of residual, direct, edge"),
-        (["l4-jpeg"], "smaller than a crop of 96x96: remove it, or train with smaller crops"),
+        (
+            ["l4-jpeg"],
+            "smaller than the 96x96 that training needs: remove it, or train with smaller",
+        ),
+        (["l4-h264"], "smaller than the 152x152 that training needs"),
+        (["l4-h264", "--crop", "144"], "crop must be 128 at most for h264, got 144"),
     ],
 )
 def test_what_is_wrong_is_one_line(
@@ -437,7 +488,7 @@ def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -
     export("arcnn-q20", tmp_path / "arcnn-q20.pt", tmp_path, scores(sets))
     card = (tmp_path / "arcnn-q20/README.md").read_text()
     assert "The network AR-CNN of Dong, Deng, Loy and Tang" in card and "Svoboda" not in card
-    assert "106,561 parameters" in card and "It is for quality 20 alone" in card
+    assert "106,561 parameters" in card and "It is trained for quality 20 alone." in card
     assert "| objective | residual; squared error |" in card
     assert "SGD with momentum 0.9, last layer at 0.1 of the rate" in card
     assert "| learning rate | 8, halved every 50,000 steps |" in card
@@ -450,6 +501,28 @@ def test_networks_of_other_objectives_are_not_exported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"tiny\.pt was trained for 'edge': only residuals"):
         export("tiny", tmp_path / "tiny.pt", tmp_path / "models", [])
     assert not (tmp_path / "models").exists()
+
+
+def test_export_of_another_network_than_its_name(tmp_path: Path) -> None:
+    Run(TINY).save(tmp_path / "tiny.pt")
+    with pytest.raises(ValueError, match="is of l4 for jpeg, l4-h264 of l4 for h264"):
+        export("l4-h264", tmp_path / "tiny.pt", tmp_path / "models", [])
+    assert not (tmp_path / "models").exists()
+
+
+def test_what_cannot_be_measured_leaves_the_model_as_it_was(
+    planes: list[Luma], tmp_path: Path
+) -> None:
+    Run(TINY).save(tmp_path / "tiny.pt")
+    models = tmp_path / "models"
+    export("tiny", tmp_path / "tiny.pt", models, scores({"LIVE1": (planes[:1], (10,))}))
+    before = {path.name: path.read_bytes() for path in models.rglob("*") if path.is_file()}
+    Run(replace(TINY, seed=1)).save(tmp_path / "tiny.pt")
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        absent = tmp_path / "absent"
+        export("tiny", tmp_path / "tiny.pt", models, [lambda _: {"results": load_folder(absent)}])
+    assert before == {path.name: path.read_bytes() for path in models.rglob("*") if path.is_file()}
+    assert {path.name for path in models.iterdir()} == {"README.md", "tiny"}
 
 
 def test_table_of_models_leaves_the_text_around_it(planes: list[Luma], tmp_path: Path) -> None:

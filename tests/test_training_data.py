@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,11 +45,27 @@ def test_broken_image(kept: int, tmp_path: Path) -> None:
         load_folder(tmp_path)
 
 
+def test_image_of_16_bits(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((40, 40), np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png can't be read as an image \(more than 8 bits"):
+        load_folder(tmp_path)
+
+
+def test_image_whose_header_tells_a_giant(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    content = bytearray((tmp_path / "000.png").read_bytes())
+    content[16:24] = (40000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "000.png").write_bytes(content)
+    with pytest.raises(ValueError, match=r"000\.png can't be read as an image \(Image size"):
+        load_folder(tmp_path)
+
+
 def test_image_smaller_than_a_crop(tmp_path: Path) -> None:
     write_images(tmp_path, 1)
     load_folder(tmp_path, smallest=30)
     with pytest.raises(
-        ValueError, match=r"000\.png is 40x30 pixels, smaller than a crop of 31x31: remove it, or"
+        ValueError, match=r"000\.png is 40x30 pixels, smaller than the 31x31 that training needs"
     ):
         load_folder(tmp_path, smallest=31)
 

@@ -97,6 +97,17 @@ def test_drawn_crops_are_none_of_the_photographs(drawn: float) -> None:
     assert alike.all() if drawn == 0 else not alike.all()
 
 
+def test_some_drawings_are_pixel_art() -> None:
+    """All of their edges are a whole number of squares apart."""
+    sides = set()
+    for seed in range(24):
+        plane = drawing(96, np.random.default_rng(seed)).astype(int)
+        assert plane.shape == (96, 96)
+        edges = [np.flatnonzero(np.diff(plane, axis=axis).any(1 - axis)) for axis in (0, 1)]
+        sides.add(int(np.gcd.reduce(np.concatenate([np.diff(lines) for lines in edges]))))
+    assert {1, 2, 5, 6} <= sides
+
+
 def test_grainy_frames(tmp_path: Path) -> None:
     """Still, at most 320 pixels square, of even sides, and with the deviation that is told."""
     clip = tmp_path / "clip.mkv"

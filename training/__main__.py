@@ -27,6 +27,7 @@ from training.export import (
     measure,
     measure_all,
     measure_clips,
+    refresh_tables,
     write_metrics,
 )
 from training.loop import train
@@ -45,6 +46,7 @@ from training.sources import (
 )
 from training.stopping import stop_flag
 from training.strength import fit_agreements, fit_part, fit_strengths, training_clips
+from training.video import SMALLEST
 from vfilter.errors import VdeblockError
 from vfilter.weights import ALIASES, Model, load
 
@@ -95,17 +97,22 @@ def train_command(
     """Train one model, or go on with its checkpoint; Ctrl-C writes it and leaves."""
     keep_freed_memory()
     chosen = choose(name, recipe, objective, initialization, steps, crop)
-    planes, validation = training_images(data, smallest=chosen.crop)
+    video = chosen.codec != "jpeg"
+    smallest = max(chosen.crop, SMALLEST) if video else chosen.crop
+    planes, validation = training_images(data, smallest=smallest)
     if images is not None:
         planes = subset(planes, images)
-    clips = training_clips(data / "clips") if chosen.codec != "jpeg" else []
+    clips = training_clips(data / "clips") if video else []
+    if video and not clips:
+        print(f"no clips in {data / 'clips'}: of photographs in motion alone", flush=True)
     pictures = Pictures(planes, [read_luma(path, LONGEST) for path in clips])
+    checkpoint = checkpoints / f"{name}.pt"
     with processes() as place:
         run = train(
             chosen,
             pictures,
             validation,
-            checkpoints / f"{name}.pt",
+            checkpoint,
             bfloat16=bfloat16,
             tensorboard=tensorboard / name if tensorboard and place.first else None,
             place=place,
@@ -113,6 +120,8 @@ def train_command(
         )
     if run.step < chosen.steps:
         raise InterruptedError(f"stopped at step {run.step}: the same command goes on")
+    if place.first:
+        print(f"{checkpoint} is at step {run.step}, the last; more --steps lengthen the run")
 
 
 def choose(
@@ -159,7 +168,6 @@ def export_command(
     frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 5,
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
-
     export(name, checkpoints / f"{name}.pt", models, _measurements(data, frames))
 
 
@@ -179,6 +187,7 @@ def strength_command(
     *fits, _, results = _measurements(data, frames)
     for name in names:
         measure_all(models / name, (*fits, results) if measured else fits)
+        refresh_tables(models)
 
 
 def _measurements(data: Path, frames: int) -> tuple[Measurement, ...]:

@@ -20,6 +20,9 @@ from vfilter.luma import luma_plane
 
 Luma = NDArray[np.uint8]
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow's decoders raise."""
+
 SUFFIXES = {".bmp", ".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 
 
@@ -52,14 +55,16 @@ def image_paths(folder: Path) -> list[Path]:
 def _load(path: Path, smallest: int) -> Luma:
     try:
         with Image.open(path) as image:
+            if image.mode[:1] in "IF":
+                raise ValueError("more than 8 bits a channel")
             plane = luma_of_rgb(np.asarray(image.convert("RGB")))
-    except (OSError, ValueError, SyntaxError) as error:  # as Pillow's decoders tell it
+    except UNREADABLE as error:
         raise ValueError(f"{path} can't be read as an image ({error}): remove it") from error
     height, width = plane.shape
     if min(height, width) < smallest:
         raise ValueError(
-            f"{path} is {width}x{height} pixels, smaller than a crop of {smallest}x{smallest}: "
-            "remove it, or train with smaller crops"
+            f"{path} is {width}x{height} pixels, smaller than the {smallest}x{smallest} that "
+            "training needs: remove it, or train with smaller crops"
         )
     return plane
 
@@ -69,13 +74,13 @@ def training_images(data: Path, *, smallest: int = 1) -> tuple[list[Luma], list[
 
     data: with BSDS500/, its train and test, 400 images in all, and every tenth of its val (paper,
         section 4); any other folder of images, all but every tenth, and these.
-    smallest: least side in pixels of the images to train on.
+    smallest: least side in pixels of all of them.
     Raises FileNotFoundError and ValueError as `load_folder`.
     """
     protocol = data / "BSDS500"
     if protocol.is_dir():
         parts = [load_folder(protocol / part, smallest=smallest) for part in ("train", "test")]
-        return parts[0] + parts[1], load_folder(protocol / "val")[::10]
+        return parts[0] + parts[1], load_folder(protocol / "val", smallest=smallest)[::10]
     planes = load_folder(data, smallest=smallest)
     if len(planes) == 1:
         raise ValueError(f"{data} holds one image: training needs another to be watched by")

@@ -1,4 +1,4 @@
-"""Films of what no camera saw: text, lines, flat shapes and even shades, as on screens.
+"""Films of what no camera saw: text, lines, flat shapes, even shades and pixel art, as on screens.
 
 Photographs alone teach a network that an edge is soft and a plane has grain; on a good recording
 of a screen or a cartoon it then takes away what nothing had spoiled.
@@ -20,6 +20,12 @@ FONTS = tuple(ImageFont.load_default(size) for size in (9, 11, 13, 16, 20, 28))
 
 LARGER = 2
 """Times that smooth drawings are drawn larger, then averaged."""
+
+PIXELATED = 0.4
+"""Share of the drawings that are pixel art."""
+
+PIXELS = (1, 7)
+"""Side of its pixels in those of the plane: at least, and less than."""
 
 
 def drawn_film(size: int, frames: int, rng: np.random.Generator) -> list[Luma]:
@@ -44,20 +50,50 @@ def drawn_film(size: int, frames: int, rng: np.random.Generator) -> list[Luma]:
 
 
 def drawing(size: int, rng: np.random.Generator) -> Luma:
-    """A plane (size, size) of shapes and lines of text in random codes, smooth edged or not."""
-    larger = LARGER if rng.random() < 0.5 else 1
+    """A plane (size, size) of shapes and lines of text in random codes, smooth edged or not, or of
+    pixel art."""
+    if rng.random() < PIXELATED:
+        return _pixel_art(size, rng)
+    return _sheet(size, LARGER if rng.random() < 0.5 else 1, rng)
+
+
+def _pixel_art(size: int, rng: np.random.Generator) -> Luma:
+    """A plane (size, size) whose pixels are squares of several, as old games draw: shapes and text
+    without smooth edges, and patches of small tiles, repeated."""
+    pixel = int(rng.integers(*PIXELS))
+    side = size // pixel + 2
+    art = _sheet(side, 1, rng, edges="1")
+    shades = rng.integers(16, 236, 8).astype(np.uint8)
+    for _ in range(int(rng.integers(2, 10))):
+        tile = shades[rng.integers(0, rng.integers(2, 9), 2 * (int(rng.choice([2, 4, 8, 16])),))]
+        if rng.random() < 0.5:
+            tile = np.hstack([tile, tile[:, ::-1]])
+        patch = np.tile(tile, rng.integers(1, 6, 2))
+        top, left = rng.integers(0, side, 2)
+        part = art[top : top + len(patch), left : left + patch.shape[1]]
+        part[:] = patch[: part.shape[0], : part.shape[1]]
+    top, left = rng.integers(0, pixel, 2)
+    return art.repeat(pixel, 0).repeat(pixel, 1)[top : top + size, left : left + size]
+
+
+def _sheet(size: int, larger: int, rng: np.random.Generator, *, edges: str = "L") -> Luma:
+    """A plane (size, size) of shapes and text, drawn `larger` times as large, then averaged.
+
+    edges: Pillow's mode of letters: smooth, or "1".
+    """
     side = size * larger
     low, high = np.sort(rng.integers(16, 236, 2))
     shade = np.linspace(low, high if rng.random() < 0.3 else low, side)
     sheet = Image.fromarray(np.rint(np.tile(shade, (side, 1))).astype(np.uint8))
     pen = ImageDraw.Draw(sheet)
+    pen.fontmode = edges
     for _ in range(int(rng.integers(0, 12))):
         _shape(pen, side, larger, rng)
     if rng.random() < 0.7:
         _text(pen, side, int(rng.integers(side // 2, side)), rng)
     if larger > 1:
         sheet = sheet.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(sheet, dtype=np.uint8)
+    return np.array(sheet, dtype=np.uint8)
 
 
 def _shape(pen: ImageDraw.ImageDraw, side: int, larger: int, rng: np.random.Generator) -> None:

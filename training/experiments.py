@@ -11,7 +11,7 @@ import typer
 
 from training import figures, plots, tables, units
 from training.data import Luma, image_paths, jpeg, load_folder, training_images
-from training.demo import demo
+from training.demo import RECIPE, demo
 from training.recipes import Objective
 from training.samples import Pictures
 from training.speed import SIDE, speed
@@ -186,8 +186,8 @@ def units_command(
     results: Results = RESULTS,
 ) -> None:
     """Dead and always-on units, and the highest learning rate, with and without symmetry."""
-    planes, validation = training_images(data)
     recipe = figures.Budget(data, RUNS, steps, 0).recipe(network, 10, 10, "residual")
+    planes, validation = training_images(data, smallest=recipe.crop)
     pictures = Pictures(planes)
     seen = [plane[:160, :160] for plane in validation]
     rows = list(units.saturation(recipe, pictures, seen))
@@ -223,7 +223,7 @@ def demo_command(
     seconds: Annotated[float, typer.Option(help="Longest time of the training.")] = 90.0,
 ) -> None:
     """Train L4 from nothing for a minute or two, and see what it gains on unseen images."""
-    planes, validation = training_images(data)
+    planes, validation = training_images(data, smallest=RECIPE.crop)
     gain = demo(planes, validation, seconds=seconds)
     print(f"gain          {gain:+.2f} dB")
 

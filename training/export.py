@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors.numpy import save
@@ -17,11 +18,11 @@ from training.data import Luma, load_folder
 from training.evaluate import evaluate
 from training.loop import read_checkpoint
 from training.paper import PAPER, Scores
-from training.recipes import FINEST, Recipe
+from training.recipes import FINEST, RECIPES, Recipe
 from training.sources import CODECS, SOURCES, gains, read_frames
 from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
-from vfilter.weights import METRICS, OBJECTIVE, WEIGHTS, Model, load
+from vfilter.weights import ALIASES, METRICS, OBJECTIVE, WEIGHTS, Model, load
 
 SETS = {
     "LIVE1": ("LIVE1", (10, 20, 40, 60, 80, 90)),
@@ -91,9 +92,17 @@ These weights took a detour that the command doesn't: in the first 45,000 steps,
 whose rate fell to zero at its end, the squared error counted alone.
 """,
     "l8-h264": """
-The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
-next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
-them saw drawings.
+The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they, the
+next 4,000, from crf 20 on, and the 6,000 after these were runs of their own, whose rate fell to
+zero at their ends; the first 10,000 saw no drawings, the next 6,000 15 % and no pixel art.
+""",
+    "l8-h264-coarse": """
+These weights took a detour that the command doesn't: 16,000, 30,000 and 42,000 steps were asked in
+turn, the rate falling to zero in the second half of each; these saw 15 % drawings and no pixel art.
+""",
+    "l8-mpeg-coarse": """
+These weights took a detour that the command doesn't: 15,000 steps were asked at first, at whose end
+the rate had fallen to zero.
 """,
     "l4-h264": """
 The first 3,500 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; the next
@@ -218,30 +227,43 @@ def export(
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
-    Raises ValueError if the checkpoint is damaged or of another objective.
+    What is there stays until all is measured.
+    Raises ValueError if the checkpoint is damaged, of another objective, or of another network or
+    codec than the recipe of that name.
     """
     state = read_checkpoint(checkpoint)
-    objective = state["recipe"].get("objective", OBJECTIVE)
-    if objective != OBJECTIVE:
-        raise ValueError(f"{checkpoint} was trained for {objective!r}: only residuals are exported")
-    folder = models / name
-    write_weights(state, folder)
-    (folder / METRICS).unlink(missing_ok=True)
-    training = {key: state[key] for key in ("recipe", "step", "seconds")}
-    write_metrics(folder, {"training": training})
-    return measure_all(folder, measurements)
+    held = Recipe(**state["recipe"])
+    if held.objective != OBJECTIVE:
+        raise ValueError(
+            f"{checkpoint} was trained for {held.objective!r}: only residuals are exported"
+        )
+    wanted = RECIPES.get(name, held)
+    if (held.network, held.codec) != (wanted.network, wanted.codec):
+        raise ValueError(
+            f"{checkpoint} is of {held.network} for {held.codec}, "
+            f"{name} of {wanted.network} for {wanted.codec}"
+        )
+    models.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=models) as work:
+        folder = Path(work) / name
+        write_weights(state, folder)
+        training = {key: state[key] for key in ("recipe", "step", "seconds")}
+        write_metrics(folder, {"training": training})
+        measure_all(folder, measurements)
+        (models / name).mkdir(exist_ok=True)
+        for file in folder.iterdir():
+            file.replace(models / name / file.name)
+    refresh_tables(models)
+    return load(models / name)
 
 
-def measure_all(folder: Path, measurements: Sequence[Measurement]) -> Model:
-    """Measure the model in `folder`, write its metrics and card, refresh the tables beside it."""
+def measure_all(folder: Path, measurements: Sequence[Measurement]) -> None:
+    """Measure the model in `folder`, and write its metrics and card."""
     for measured in measurements:
         model = load(folder)
         metrics = model.metrics | measured(model)
         write_metrics(folder, {key: value for key, value in metrics.items() if value})
-    model = load(folder)
-    (folder / "README.md").write_text(card(model), encoding="utf-8")
-    refresh_tables(folder.parent)
-    return model
+    (folder / "README.md").write_text(card(load(folder)), encoding="utf-8")
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -393,9 +415,7 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
     one = f"quality {low}"
     return {
         "damage": f"JPEG of {one}" if low == high else "JPEG compression",
-        "blind": f"It is for {one} alone: others serve better at the rest."
-        if low == high
-        else BLIND,
+        "blind": _range(model, one) if low == high else BLIND,
         "alone": ": what it does to the artifacts of other codecs is not measured",
         "images": PHOTOS + (f"; {recipe.drawn:.0%} drawings and text" if recipe.drawn else ""),
         "kinds": "photos, and drawings and text that were made for it"
@@ -410,6 +430,20 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
             for dataset, rows in model.metrics["results"].items()
         ),
     }
+
+
+def _range(model: Model, trained: str) -> str:
+    """Where a network for one quality serves, for its card."""
+    text = f"It is trained for {trained} alone"
+    if model.part is None:
+        return f"{text}."
+    low, high = model.part
+    alias = model.network.name
+    text += (
+        f"; `{alias}` takes it for JPEG of quality {low} to {high}, where it measured better than "
+        f"`{ALIASES[alias]}`, unless one for a nearer quality did."
+    )
+    return textwrap.fill(text, 98)
 
 
 def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:

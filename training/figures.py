@@ -44,6 +44,8 @@ FILTERS = "figure7.npz"
 CROPS = {"l4": (4, 96), "l8": (4, 64), "arcnn": (4, 96)}
 """Crops a step and their side in pixels, by network: as small as the noise of a step allows."""
 
+LARGEST = max(side for _, side in CROPS.values())
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -116,7 +118,7 @@ class Budget:
 
 def figure5(budget: Budget, objective: Objective) -> list[dict[str, Any]]:
     """IPSNR in dB over JPEG quality on LIVE1 by network: L4 for one quality, and for all."""
-    planes, validation = training_images(budget.data)
+    planes, validation = training_images(budget.data, smallest=LARGEST)
     live1 = spread(load_folder(budget.data / "LIVE1"), budget.images)
     pairs = {quality: [(jpeg(plane, quality), plane) for plane in live1] for quality in QUALITIES}
     ranges = {f"Q{quality}": (quality, quality) for quality in QUALITIES} | {"Q10-Q60": (10, 60)}
@@ -134,7 +136,7 @@ def figure6(budget: Budget, results: Path) -> list[dict[str, Any]]:
 
     Leaves the networks in `results` for table 5, and their first layers for figure 7.
     """
-    planes, _ = training_images(budget.data)
+    planes, _ = training_images(budget.data, smallest=LARGEST)
     validation = spread(load_folder(budget.data / "BSDS500/val"), budget.images)
     stages = [min(points * budget.every, budget.steps) for points in STAGES]
     results.mkdir(parents=True, exist_ok=True)
@@ -175,16 +177,17 @@ def filters(results: Path) -> dict[str, dict[int, NDArray[np.float32]]]:
 
 
 def figure8(budget: Budget, networks: Iterable[str], quality: int) -> list[dict[str, Any]]:
-    """IPSNR in dB on the images of the training and on BSDS500 val over their number."""
-    planes, _ = training_images(budget.data)
+    """IPSNR in dB on images of the training, the same for each number of them, and on BSDS500 val
+    over their number."""
+    planes, _ = training_images(budget.data, smallest=LARGEST)
     validation = _pairs(spread(load_folder(budget.data / "BSDS500/val"), budget.images), quality)
+    seen = _pairs(subset(planes, min(SIZES))[: budget.images], quality)  # all subsets have these
     rows = []
     for network in networks:
         recipe = budget.recipe(network, quality, quality, "residual")
         for size in SIZES:
             some = subset(planes, size)
             run = budget.run(f"{network}-q{quality}-{size}-images", recipe, some, some[:1])
-            seen = _pairs(spread(some, budget.images), quality)
             for images, pairs in (("train", seen), ("validation", validation)):
                 gain = psnr_gain(run.averaged(), pairs)
                 rows.append({"network": network, "images": images, "size": size, "gain": gain})
@@ -196,7 +199,7 @@ def first_iterations(budget: Budget) -> list[dict[str, Any]]:
 
     By objective, over iterations; the loss, in squared codes, is the mean since the row before.
     """
-    planes, _ = training_images(budget.data)
+    planes, _ = training_images(budget.data, smallest=LARGEST)
     validation = spread(load_folder(budget.data / "BSDS500/val"), budget.images)
     rows: list[dict[str, Any]] = []
     for objective in get_args(Objective):

@@ -21,9 +21,13 @@ class Log:
     def row(self, step: int, values: Mapping[str, float]) -> None:
         """Write the row of `step` in place of those from there on, which a resumed run repeats.
 
-        Raises OSError if it can't be written, the rows before being kept.
+        Raises OSError if it can't be written, the rows before being kept, ValueError if the file is
+        none of these.
         """
-        rows = [row for row in read_rows(self.path) if int(row["step"]) < step]
+        try:
+            rows = [row for row in read_rows(self.path) if int(row["step"]) < step]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.path} is no log of a training: remove it") from error
         rows.append({"step": str(step)} | {name: str(value) for name, value in values.items()})
         columns = list(dict.fromkeys(name for row in rows for name in row))
         temporary = self.path.with_suffix(".csv.tmp")

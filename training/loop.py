@@ -35,6 +35,12 @@ FIXED = ("network", "objective", "initialization", "optimizer")
 """What a run can't change when it goes on from a checkpoint."""
 
 
+DAMAGED = (
+    *(RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError),
+    pickle.UnpicklingError,
+)
+"""What reading a file raises that is no checkpoint, or one of other code."""
+
 STATE = {"recipe", "step", "seconds", "module", "average", "optimizer"}
 """What a checkpoint holds."""
 
@@ -110,14 +116,16 @@ class Run:
         self.seconds = state["seconds"]
 
     def begin_with(self, path: Path) -> None:
-        """Take the averaged weights of another run's checkpoint, of the same network; where there
-        is none, those of the shipped model of its name.
+        """Take the averaged weights of another run's checkpoint, of the same network and objective;
+        where there is none, those of the shipped model of its name.
 
-        Raises FileNotFoundError if there is neither, ValueError if it is of another network.
+        Raises FileNotFoundError if there is neither, ValueError if it is of another one.
         """
+        what: tuple[str, str]
         if path.exists():
             state = read_checkpoint(path, self.place.device)
-            network, weights = state["recipe"]["network"], state["average"]
+            held, weights = Recipe(**state["recipe"]), state["average"]
+            what = (held.network, held.objective)
         else:
             try:
                 model = load(models_folder() / path.stem)
@@ -125,13 +133,17 @@ class Run:
                 raise FileNotFoundError(
                     f"there is no {path} to begin with: train {path.stem} first"
                 ) from None
-            network = model.network.name
+            what = (model.network.name, model.objective)
             weights = {
                 name: torch.from_numpy(weight.copy()).to(self.place.device)
                 for name, weight in model.weights.items()
             }
-        if network != self.recipe.network:
-            raise ValueError(f"{path} holds {network}, not {self.recipe.network}")
+        asked = (self.recipe.network, self.recipe.objective)
+        for was, wanted in zip(what, asked, strict=True):
+            if was != wanted:
+                raise ValueError(
+                    f"{path} holds {was}, not {wanted}: name another folder of checkpoints"
+                )
         self.module.load_state_dict(weights)
         self.average = _copied(weights)
 
@@ -217,10 +229,13 @@ def read_checkpoint(path: Path, device: torch.device = ALONE.device) -> dict[str
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        if not isinstance(state, dict) or not state.keys() >= STATE:
+            raise ValueError("something of a training is missing")
+        network = NETWORKS[Recipe(**state["recipe"]).network]
+        for weights in (state["module"], state["average"]):
+            TorchNetwork(network).load_state_dict(weights)
+    except DAMAGED as error:
         raise ValueError(f"{path} is damaged or no checkpoint: remove it to begin anew") from error
-    if not isinstance(state, dict) or not state.keys() >= STATE:
-        raise ValueError(f"{path} is no checkpoint of a training: remove it to begin anew")
     return state
 
 
@@ -266,6 +281,7 @@ def train(
     pairs = {quality: damaged_pairs(recipe, validation, quality) for quality in qualities}
     losses: list[float] = []
     norms: list[float] = []
+    first, before = run.step, run.seconds  # an earlier machine may have been a faster one
     with closing(batches(pictures, recipe, run.step, rank=place.rank, ranks=place.ranks)) as made:
         while run.step < last and not place.any(stopped()):
             started = time.perf_counter()
@@ -276,7 +292,8 @@ def train(
             if not math.isfinite(error):
                 raise ValueError(f"the loss is {error} at step {run.step}: choose a lower rate")
             if log is not None and run.step % LOG_EVERY == 0:
-                _show_progress(run, losses[-LOG_EVERY:], norms[-LOG_EVERY:], last, log)
+                left = (last - run.step) * (run.seconds - before) / (run.step - first)
+                _show_progress(run, losses[-LOG_EVERY:], norms[-LOG_EVERY:], left, last, log)
             if log is not None and (run.step % save_every == 0 or run.step == last):
                 run.save(checkpoint)
                 _evaluate(run, float(np.mean(losses)), pairs, log)
@@ -287,10 +304,9 @@ def train(
 
 
 def _show_progress(
-    run: Run, losses: Sequence[float], norms: Sequence[float], last: int, log: Log
+    run: Run, losses: Sequence[float], norms: Sequence[float], left: float, last: int, log: Log
 ) -> None:
-    """Print a line about the latest steps, and tell TensorBoard."""
-    left = (last - run.step) * run.seconds / run.step
+    """Print a line about the latest steps, with `left` seconds to go, and tell TensorBoard."""
     error, norm = float(np.mean(losses)), float(np.median(norms))
     print(
         f"step {run.step}/{last}  loss {error:.2f}  gradient {norm:.4f}  ETA {left / 60:.0f} min",

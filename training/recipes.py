@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from training.video import WINDOW
 from vfilter.networks import NETWORKS
 
 Objective = Literal["residual", "direct", "edge"]
@@ -111,6 +112,8 @@ class Recipe:
             )
         if self.blocking and self.codec != "jpeg":
             raise ValueError(f"blocking is for crops of JPEG, not of {self.codec}")
+        if self.codec != "jpeg" and self.crop > WINDOW:
+            raise ValueError(f"crop must be {WINDOW} at most for {self.codec}, got {self.crop}")
         if self.steps < 0:
             raise ValueError(f"steps must be 0 or more, got {self.steps}")
         if self.batch < 1:
@@ -189,16 +192,16 @@ RECIPES |= {
         network=name[:2],
         codec=codec,
         qualities=settings,
-        drawn=0.15,
+        drawn=0.2 if name.startswith("l8-h264") else 0.15,
         start=start,
         steps=steps,
-        decay=0.5,
+        decay=0.25 if name.startswith("l8-h264") else 0.5,
         batch=8 if name.startswith("l8") else 4,
         rate=5e-4 if name.startswith("l8") else 1e-3,
     )
     for name, codec, settings, start, steps in (
-        ("l8-h264", "h264", (18, 42), "l8-jpeg", 40000),
-        ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 42000),
+        ("l8-h264", "h264", (18, 42), "l8-jpeg", 17750),
+        ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 45500),
         ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
         ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),
         ("l4-h264", "h264", (18, 42), "l4-jpeg", 20000),

@@ -13,6 +13,15 @@ from training.data import Luma, decoded, encoded
 WINDOW = 128
 """Side of the films that are encoded for training, in pixels: whole macroblocks."""
 
+SCALES = (0.5, 1.1)
+"""Times its size that a photograph in motion is seen at."""
+
+ROOM = 1.3
+"""Sides of the window that a photograph in motion has at least, so that there is room to move."""
+
+SMALLEST = math.ceil(WINDOW * ROOM / SCALES[1])
+"""Least side in pixels of the photographs that training sets in motion."""
+
 FRAMES = (8, 13)
 """Frames of a film: at least, and fewer than."""
 
@@ -30,10 +39,11 @@ def film(plane: Luma, size: int, frames: int, rng: np.random.Generator) -> list[
     """`frames` planes (size, size) of what a camera sees that moves over `plane`.
 
     It pans, zooms and turns evenly, trembles by a fraction of a pixel, and sees the plane at
-    0.5 to 1.1 times its size, averaged, so that most of the plane's own compression goes.
+    `SCALES` times its size, averaged, so that most of the plane's own compression goes.
     """
-    smallest = size * 1.3 / min(plane.shape)
-    scale = float(np.exp(rng.uniform(math.log(max(0.5, smallest)), math.log(1.1))))
+    least, most = SCALES
+    least = max(least, size * ROOM / min(plane.shape))
+    scale = float(np.exp(rng.uniform(math.log(least), math.log(most))))
     scaled = cv2.resize(plane, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     height, width = scaled.shape
     centre = rng.uniform([size / 2, size / 2], [width - size / 2, height - size / 2])

@@ -123,6 +123,10 @@ IN_MPEGPS = IN_BOTH | {"pcm_s16be", "pcm_dvd", "dvd_subtitle"}
 READABLE = {"mpegts": IN_MPEGTS} | dict.fromkeys(("mpeg", "vob", "dvd", "svcd"), IN_MPEGPS)
 """Codecs that MPEG's streams have names for; FFmpeg writes others as bytes that no reader knows."""
 
+SELDOM_SHOWN = (
+    "chroma finer than 4:2:0 is kept, which some players can't show: they want --pix-fmt yuv420p"
+)
+
 NOTHING = Hints()
 
 
@@ -192,6 +196,8 @@ def choose_encoding(
         if fits(muxer, partial(add, options=settings, taken=asked)):
             chosen = lossless or codec is not None
             notes = _notes(name, muxer, target, names[0], wanted, frame, lossless=chosen)
+            if pix_fmt is None and not lossless and _seldom_shown(name, muxer, target):
+                notes += (SELDOM_SHOWN,)
             notes += _losses(muxer, name, frame, target, chroma_location, oblong=oblong)
             return Encoding(codec=name, pix_fmt=target, options=settings, notes=notes)
         if asked and fits(muxer, partial(add, options=joined(ours, forced))):
@@ -509,6 +515,14 @@ def _notes(
     if VideoFormat(target).is_rgb != VideoFormat(wanted).is_rgb:
         notes.append(f"{wanted} becomes {target}, the nearest that {encoder} takes")
     return tuple(notes)
+
+
+def _seldom_shown(encoder: str, muxer: str, pix_fmt: str) -> bool:
+    """Whether it is H.264 of a profile above High, which players by hardware, browsers and Windows
+    mostly lack, in a container that is made for them."""
+    of = VideoFormat(pix_fmt, 16, 16)
+    finer = len(of.components) > 1 and not of.is_rgb and of.chroma_height() > 8
+    return encoder == "libx264" and muxer in ("mp4", "mov") and finer
 
 
 def _captioned(frame: VideoFrame) -> bool:
