@@ -353,13 +353,49 @@ def captioned(path: Path, codec: str) -> Path:
     return path
 
 
-def two_films(path: Path) -> Path:
-    """H.264 of 64x48, and a smaller one of 32x24 beside it."""
+def two_films(path: Path, codec: str = "libx264", *, frames: int = FRAMES, **options: Any) -> Path:
+    """H.264 of 64x48, and a smaller film of 32x24 beside it, of `codec` with its `options`."""
     with av.open(path, "w") as output:
         large = add_video(output)
-        small = add_video(output, width=32, height=24)
-        fill_video(output, large)
-        fill_video(output, small)
+        small = add_video(output, codec, width=32, height=24, **options)
+        fill_video(output, large, range(frames))
+        fill_video(output, small, range(frames))
+    return path
+
+
+REORDERED: dict[str, Any] = {
+    "libx264": {"x264-params": "open-gop=1:bframes=3:b-adapt=0:keyint=8:min-keyint=8:scenecut=0"},
+    "mpeg2video": {"bf": "2", "g": "8"},
+    "mpeg4": {"bf": "2", "g": "8"},
+}
+"""Options by codec: key frames, 6 or 8 apart, come before B-frames that are shown earlier."""
+
+
+def slides(path: Path) -> Path:
+    """H.264 with B-frames at `SLIDE_TIMES`, and AAC at 16 kHz beside it, 30 s long."""
+    with av.open(path, "w", container_options={"max_interleave_delta": "0"}) as output:
+        video = add_video(output, unit=Fraction(1, 1000), rate=1, bf="3", **ALWAYS_B)
+        sound = add_sound(output, "aac", 16000)
+        fill_video(output, video, [1000 * time for time in SLIDE_TIMES])
+        fill_sound(output, sound, 30)
+    return path
+
+
+SLIDE_TIMES = (0, 1, 2, 9, 20, 29)
+"""Frame times of `slides` in seconds."""
+
+
+def in_blocks(path: Path, rate: int = 8000) -> Path:
+    """MJPEG, and 2 s of PCM in packets of a second, whose samples are their numbers."""
+    with av.open(path, "w") as output:
+        video = add_video(output, "mjpeg", pix_fmt="yuvj420p")
+        sound = add_sound(output, "pcm_s16le", rate)
+        fill_video(output, video, range(2 * RATE))
+        for first in (0, rate):
+            samples = np.arange(first, first + rate, dtype=np.int16)[None]
+            frame = AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
+            output.mux(sound.encode(frame))
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -373,6 +374,45 @@ def test_preview_of_one_frame(run: Callable[..., Result], tmp_path: Path) -> Non
     assert picture.exists()
 
 
+def test_preview_and_dry_run_of_standard_input(camera: Path, tmp_path: Path, model: Path) -> None:
+    for wanted in (["--preview", "look.png"], ["out.mp4", "--dry-run"]):
+        command = [*COMMAND, "-", *wanted, "--model", str(model)]
+        with subprocess.Popen(["cat", camera.name], stdout=subprocess.PIPE) as feeder:
+            done = subprocess.run(
+                command, stdin=feeder.stdout, capture_output=True, timeout=60, check=False
+            )
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert names(tmp_path) == {"in.avi", "look.png"}
+
+
+def test_preview_and_dry_run_of_a_named_pipe(camera: Path, tmp_path: Path, model: Path) -> None:
+    os.mkfifo("pipe")
+    for wanted in (["--preview", "look.png"], ["out.mp4", "--dry-run"]):
+        command = [*COMMAND, "pipe", *wanted, "--model", str(model)]
+        with subprocess.Popen(["cp", camera.name, "pipe"]):
+            done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert names(tmp_path) == {"in.avi", "pipe", "look.png"}
+
+
+def test_a_preview_that_can_not_be_written_leaves_the_former_one(
+    camera: Path, tmp_path: Path, model: Path
+) -> None:
+    """No file may grow beyond 1 KiB, as on a full disk."""
+    Path("look.png").write_bytes(b"precious")
+    done = subprocess.run(
+        [*COMMAND, "in.avi", "--preview", "look.png", "-y", "--model", str(model)],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)),
+    )
+    assert done.returncode == 5
+    assert done.stderr == "vdeblock: look.png: can't be written (File too large)\n"
+    assert Path("look.png").read_bytes() == b"precious"
+    assert names(tmp_path) == {"in.avi", "look.png"}
+
+
 def test_preview_never_replaces_the_input(camera: Path, run: Callable[..., Result]) -> None:
     before = camera.read_bytes()
     for options in ([], ["--overwrite"]):
@@ -439,6 +479,9 @@ def test_an_error_is_one_line_and_a_code(
         (["in.avi", "out.mp4", "--start", "soon"], "'soon' is no time; write 12.5, 1:30"),
         (["in.avi", "out.mp4", "-t", "1:2:3:4"], "'1:2:3:4' is no time"),
         (["in.avi", "out.mp4", "-ss", "inf"], "'inf' is no time"),
+        (["in.avi", "out.mp4", "-ss", "1e20"], "'1e20' is no time; write 12.5"),
+        (["in.avi", "out.mp4", "-t", "1e10"], "0:01:30.5, at most 1,000,000,000 seconds"),
+        (["in.avi", "out.mp4", "--max-pixels", "99999999999"], "equal to 2147483647"),
         (["in.avi", "out.mp4", "--progress", "loud"], "'loud'"),
         (["in.avi", "out.mp4", "more"], "several inputs need --output-dir DIR"),
     ],

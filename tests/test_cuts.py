@@ -13,17 +13,21 @@ from typing import Any
 import av
 import media
 import pytest
+from av.packet import Packet
 from comparison import (
     Film,
     assert_planes,
     assert_times,
     open_file,
+    planes_of,
     read_film,
+    read_sound,
     read_tracks,
 )
 
 from vfilter import restore_video
 from vfilter.errors import ArgumentError, InputError
+from vfilter.source import Source
 
 LENGTH = 100
 """Frames of the long take, at 25 per second with a key frame every 10."""
@@ -74,6 +78,50 @@ def test_start_is_exact_to_the_frame(
         start += float(begin_of_sound(path))
     found = cut(path, tmp_path / "out.mkv", start=start, frames=3)
     assert_frames(found, whole, first, min(3, LENGTH - first))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("in.mp4", "libx264"),
+        ("in.mov", "mpeg2video"),
+        ("in.avi", "mpeg4"),
+        ("in.avi", "mpeg2video"),
+        ("in.mkv", "libx264"),
+    ],
+)
+def test_start_is_exact_where_key_frames_are_shown_out_of_order(
+    name: str, codec: str, tmp_path: Path
+) -> None:
+    path = media.video_file(tmp_path / name, codec, frames=66, **media.REORDERED[codec])
+    assert_starts_are_exact(path, range(54, 63))
+
+
+def test_start_is_exact_in_a_file_of_fragments(tmp_path: Path) -> None:
+    path, flags = tmp_path / "in.mp4", {"movflags": "frag_keyframe+empty_moov"}
+    with av.open(path, "w", container_options=flags) as file:
+        stream = media.add_video(file, **media.REORDERED["libx264"])
+        media.fill_video(file, stream, range(66))
+    assert_starts_are_exact(path, range(54, 63))
+
+
+def test_start_is_exact_where_key_frames_are_decoded_long_before(tmp_path: Path) -> None:
+    """Two frames, which here are 20 s, before they are shown."""
+    path = tmp_path / "in.mp4"
+    with av.open(path, "w") as file:
+        stream = media.add_video(file, unit=Fraction(1), **media.REORDERED["libx264"])
+        media.fill_video(file, stream, range(0, 660, 10))
+    assert_starts_are_exact(path, range(54, 63))
+
+
+def assert_starts_are_exact(path: Path, numbers: range) -> None:
+    """Fail unless reading from the times of frames on begins with them, decoded alike."""
+    with Source(path) as source:
+        unit = source.time_base
+        whole = [(frame.pts * unit, planes_of(frame)) for frame in source]
+    for time, planes in whole[numbers.start : numbers.stop]:
+        with Source(path, start=float(time)) as source:
+            assert_planes(planes_of(source.first), planes)
 
 
 def begin_of_sound(path: Path) -> Fraction:
@@ -143,6 +191,72 @@ def test_sound_is_cut_with_the_film(
     if ending != "avi":  # whose sound has no times of its own
         for (_, found), (_, wanted) in zip(after, expected, strict=True):
             assert abs(found - wanted) <= MILLISECOND
+
+
+@pytest.mark.parametrize("late", [0, 1, 7])
+def test_frames_far_apart_are_all_in_a_range_with_sound(late: int, tmp_path: Path) -> None:
+    """Sound from beyond the end is read before them, as a decoder holds some."""
+    path = media.slides(tmp_path / "in.mp4")
+    with Source(path, start=late, duration=10 - late) as source:
+        items = list(source)
+        frames = [item for item in items if isinstance(item, av.VideoFrame)]
+        times = [frame.pts * source.time_base + late for frame in frames]
+    begin = 9 if late == 7 else late
+    assert [time + begin - late for time in times] == [
+        t for t in media.SLIDE_TIMES if late <= t < 10
+    ]
+    sound = [item.pts * item.time_base for item in items if isinstance(item, Packet)]
+    assert 10 - begin - Fraction(1, 10) < max(sound) < 10 - begin
+
+
+@pytest.mark.parametrize("target", ["avi", "mov", "mkv"])
+@pytest.mark.parametrize("source", ["avi", "mov"])
+@pytest.mark.parametrize("first", [13, 35])
+def test_pcm_is_cut_to_the_sample(first: int, source: str, target: str, tmp_path: Path) -> None:
+    path, output = media.in_blocks(tmp_path / f"in.{source}"), tmp_path / f"out.{target}"
+    restore_video(path, output, strength=0, preset="ultrafast", start=first / 25, verify=True)
+    times, samples = read_sound(output)
+    assert times[0] == 0
+    assert (samples.ravel() * 2**15).tolist() == list(range(first * 320, 16000))
+
+
+@pytest.mark.parametrize("span", [{"duration": 0.4}, {"frames": 10}])
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_second_film_ends_with_the_first(
+    codec: str, ending: str, span: dict[str, Any], tmp_path: Path
+) -> None:
+    """In decoding order: what others are predicted from may be shown after the end."""
+    path, output = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    whole = read_film(media.two_films(path, codec, frames=30, **media.REORDERED[codec]), index=1)
+    restore_video(path, output, strength=0, preset="ultrafast", **span)
+    found = read_film(output, index=1)
+    numbers = [round(time * 25) for time in found.times]
+    assert numbers[:10] == list(range(10))
+    assert len(numbers) <= 13
+    for number, planes in zip(numbers, found.planes, strict=True):
+        assert_planes(planes, whole.planes[number])
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_a_second_film_begins_with_a_key_frame(codec: str, ending: str, tmp_path: Path) -> None:
+    path, output = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"
+    whole = read_film(media.two_films(path, codec, frames=30, **media.REORDERED[codec]), index=1)
+    key = first_key_frame(path, after=12)
+    restore_video(path, output, strength=0, preset="ultrafast", start=0.48)
+    found = read_film(output, index=1)
+    assert_times(found.times, [Fraction(k - 12, 25) for k in range(key, 30)], unit=MILLISECOND)
+    for planes, wanted in zip(found.planes, whole.planes[key:], strict=True):
+        assert_planes(planes, wanted)
+
+
+def first_key_frame(path: Path, *, after: int) -> int:
+    """The number of the first key frame of the second film from frame `after` on."""
+    with open_file(path) as container:
+        packets = list(container.demux(video=1))
+        keys = (round(p.pts * p.time_base * 25) for p in packets if p.is_keyframe and p.size)
+        return min(key for key in keys if key >= after)
 
 
 def sound_tracks(path: Path) -> list[list[tuple[str, Any]]]:

@@ -318,6 +318,57 @@ def test_the_first_field_stays_first(
         assert container.streams.video[0].codec_context.field_order == {"tff": 2, "bff": 3}[order]
 
 
+def with_fields(path: Path, codec: str, height: int, pix_fmt: str) -> Path:
+    """Frames of 64 by `height` pixels, their top fields first."""
+    with av.open(path, "w") as output:
+        options: Any = {"height": height, "pix_fmt": pix_fmt, "flags": "+ildct+ilme"}
+        stream = media.add_video(output, codec, **options)
+        media.fill_video(output, stream, order="tff")
+    return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize(
+    ("codec", "height", "pix_fmt"),
+    [("mpeg2video", 50, "yuv420p"), ("ffv1", 50, "yuv420p10le"), ("ffv1", 51, "yuv422p")],
+)
+def test_fields_of_half_a_chroma_sample_come_out_unmarked_and_that_is_told(
+    codec: str, height: int, pix_fmt: str, ending: str, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "in.mkv", tmp_path / f"out.{ending}"
+    with_fields(path, codec, height, pix_fmt)
+    encoding = restore_video(path, output, strength=0).plan.encoding
+    assert (encoding.codec, encoding.pix_fmt) == ("libx264", pix_fmt)
+    muxer = "matroska" if ending == "mkv" else ending
+    assert f"libx264 in {muxer} can't tell which lines are which field" in encoding.notes
+    before, after = read_film(path), read_film(output)
+    assert_times(after.times, before.times, unit=Fraction(1, 1000))
+    for found, wanted in zip(after.planes, before.planes, strict=True):
+        assert found[0].shape == wanted[0].shape == (height, media.WIDTH)
+        scale = found[0].max() / 255
+        assert np.abs(found[0] - wanted[0].astype(float)).mean() < 2 * scale
+
+
+@pytest.mark.parametrize(
+    "options", [{"x264-params": "tff=1"}, {"x264-params": "interlaced=1"}, {"flags": "+ildct"}]
+)
+def test_fields_of_half_a_chroma_sample_stay_unmarked_whatever_is_asked(
+    options: dict[str, str], tmp_path: Path
+) -> None:
+    path = with_fields(tmp_path / "in.mkv", "mpeg2video", 50, "yuv420p")
+    summary = restore_video(path, tmp_path / "out.mp4", strength=0, encoder_options=options)
+    assert summary.frames == media.FRAMES
+
+
+def test_fields_of_half_a_chroma_sample_without_loss(tmp_path: Path) -> None:
+    path = with_fields(tmp_path / "in.mkv", "mpeg2video", 50, "yuv420p")
+    for name, codec in (("out.mp4", "libx264"), ("out.mkv", "ffv1")):
+        encoding = restore_video(path, tmp_path / name, strength=0, lossless=True).plan.encoding
+        assert encoding.codec == codec
+        assert ("which field" in " ".join(encoding.notes)) == (codec == "libx264")
+        assert_films(read_film(tmp_path / name), read_film(path), unit=Fraction(1, 1000))
+
+
 def test_half_known_mastering_displays_are_told_by_half(tmp_path: Path) -> None:
     """Luminance without primaries, as Matroska may have it, comes back as that."""
     path, output = tmp_path / "in.mkv", tmp_path / "out.mkv"

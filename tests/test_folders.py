@@ -173,6 +173,9 @@ def test_a_fault_in_one_file_does_not_stop_the_others(
         (["--device", "cuda:99"], 6, "device cuda:99 is not available"),
         (["--segment", "0"], 2, "segment must be 0.1 to 1,000,000 seconds"),
         (["--segment", "inf"], 2, "segment must be 0.1 to 1,000,000 seconds"),
+        (["--ending", "."], 2, "ending must be one of a file's name, like mp4, got '.'"),
+        (["--ending", ""], 2, "ending must be one of a file's name, like mp4, got ''"),
+        (["--ending", "a/b"], 2, "ending must be one of a file's name, like mp4, got 'a/b'"),
     ],
 )
 def test_what_concerns_every_file_is_told_once(

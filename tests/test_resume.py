@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -27,7 +29,8 @@ from comparison import assert_films, read_film, read_tracks
 
 from vfilter import Summary, restore_video
 from vfilter.errors import OutputError
-from vfilter.segments import ENDING, SEGMENT, discard, folder_of
+from vfilter.job import is_finished, mark
+from vfilter.segments import ENDING, SEGMENT, Segments, discard, folder_of
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
 
@@ -399,8 +402,6 @@ def test_the_same_command_goes_on_and_tells_so(take: Path, tmp_path: Path) -> No
 def test_a_finished_output_is_known_by_its_time_where_files_hold_no_marks(
     take: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vfilter.job import is_finished
-
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
@@ -414,6 +415,43 @@ def test_a_finished_output_is_known_by_its_time_where_files_hold_no_marks(
     assert not is_finished(copy, take, {})
     os.utime(output, ns=(0, 0))
     assert not is_finished(output, take, {})
+
+
+def test_an_input_that_changes_meanwhile_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output = media.video_file(tmp_path / "in.mkv"), tmp_path / "out.mkv"
+    before, content = path.stat(), path.read_bytes()
+    jobs = []
+
+    def noted(output: Path, input: Any, arguments: Any) -> None:
+        jobs.append(arguments)
+        mark(output, input, arguments)
+
+    def grow(step: Any) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    monkeypatch.setattr("vfilter.pipeline.mark", noted)
+    restore_video(path, output, strength=0, progress=grow)
+    (job,) = jobs
+    assert not is_finished(output, path, job)
+    path.write_bytes(content)
+    os.utime(path, ns=(0, before.st_mtime_ns))
+    assert is_finished(output, path, job)
+
+
+def test_a_large_segment_is_checked_piece_by_piece(tmp_path: Path) -> None:
+    size = 32 << 20
+    with Segments(tmp_path / "out.mkv", {}) as segments:
+        path = segments.folder / f"000000{SEGMENT}"
+        path.write_bytes(bytes(size) + hashlib.sha256(bytes(size)).digest())
+        tracemalloc.start()
+        try:
+            assert segments.has(0)
+            assert tracemalloc.get_traced_memory()[1] < size // 8
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.mark.parametrize("answer", ["y", "n", ""])

@@ -14,6 +14,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from comparison import (
     Track,
+    assert_times,
     open_file,
     read_film,
     read_sound,
@@ -162,6 +163,23 @@ def test_a_second_film_is_copied(tmp_path: Path) -> None:
     path, output = media.two_films(tmp_path / "in.mp4"), tmp_path / "out.mp4"
     restored(path, output)
     assert read_tracks(output)[0].hashes == read_tracks(path)[0].hashes
+
+
+@pytest.mark.parametrize("frames", [1, 2, 12])
+@pytest.mark.parametrize("target", ["mp4", "mkv"])
+@pytest.mark.parametrize("source", ["mp4", "mkv"])
+def test_a_second_film_with_b_frames_keeps_its_times(
+    source: str, target: str, frames: int, tmp_path: Path
+) -> None:
+    """Matroska doesn't tell when its first packets are decoded."""
+    path, output = tmp_path / f"in.{source}", tmp_path / f"out.{target}"
+    options: dict[str, Any] = {"bf": "3", "b-pyramid": "normal", **media.ALWAYS_B}
+    media.two_films(path, frames=frames, **options)
+    restored(path, output, verify=True)
+    assert read_tracks(output)[0].hashes == read_tracks(path)[0].hashes
+    before, after = read_film(path, index=1), read_film(output, index=1)
+    assert_times(after.times, before.times, unit=MILLISECOND)
+    assert after.planes[-1][0].tolist() == before.planes[-1][0].tolist()
 
 
 @pytest.mark.parametrize(

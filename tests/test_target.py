@@ -223,6 +223,19 @@ def test_the_name_comes_when_the_file_is_complete(camera: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("resume", [True, False])
+def test_an_output_outlives_its_input(resume: bool, camera: Path, tmp_path: Path) -> None:
+    output, changed = tmp_path / "out.mp4", camera.stat().st_mtime_ns
+
+    def progress(step: Any) -> None:
+        camera.unlink(missing_ok=True)
+
+    summary = restore_video(camera, output, strength=0, resume=resume, progress=progress)
+    assert len(read_film(output).times) == summary.frames == media.FRAMES
+    assert output.stat().st_mtime_ns == changed
+    assert names(tmp_path) == {"out.mp4"}
+
+
+@pytest.mark.parametrize("resume", [True, False])
 def test_interruption_at_the_last_moment_leaves_no_output(
     resume: bool, camera: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,20 @@ def test_what_is_wrong_is_found_and_not_kept(
     assert {p.name for p in tmp_path.iterdir()} == {"in.avi"}
 
 
+def test_wrong_times_of_a_second_film_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, output = media.two_films(tmp_path / "in.mkv", "mpeg4", qscale="3"), tmp_path / "out.mkv"
+    check, late = Record.check, delay("video", "0.05")
+
+    def change(packet: Packet[Any]) -> Packet[Any] | None:
+        return late(packet) if packet.stream.index == 1 else packet
+
+    monkeypatch.setattr(Record, "check", lambda r, p: (rewritten(p, change), check(r, p))[1])
+    with pytest.raises(OutputError, match=r"times of stream 1 differ by 0\.050 s"):
+        restore_video(path, output, strength=0, preset="ultrafast", verify=True)
+
+
 def test_wrong_chroma_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vfilter import verify
 

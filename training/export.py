@@ -443,7 +443,7 @@ def _range(model: Model, trained: str) -> str:
         f"; `{alias}` takes it for JPEG of quality {low} to {high}, where it measured better than "
         f"`{ALIASES[alias]}`, unless one for a nearer quality did."
     )
-    return textwrap.fill(text, 98)
+    return textwrap.fill(text, 86)
 
 
 def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:

@@ -200,7 +200,7 @@ RECIPES |= {
         rate=5e-4 if name.startswith("l8") else 1e-3,
     )
     for name, codec, settings, start, steps in (
-        ("l8-h264", "h264", (18, 42), "l8-jpeg", 17750),
+        ("l8-h264", "h264", (18, 42), "l8-jpeg", 17200),
         ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 45500),
         ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
         ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),

@@ -50,6 +50,12 @@ EPILOG = (
 USAGE_ERROR: Any = typer.BadParameter.mro()[2]
 """ClickException, which Typer has under different names in different versions."""
 
+LONGEST_TIME = 1_000_000_000
+"""Most seconds of a time: in nanoseconds, the finest unit of a container, they fit 64 bits."""
+
+MOST_PIXELS = 2**31 - 1
+"""FFmpeg's own limit of the pixels of a frame."""
+
 
 class Precision(StrEnum):
     """What the network computes in."""
@@ -127,10 +133,12 @@ def _seconds(text: str) -> float:
             value = 0.0
             for part in text.split(":"):
                 value = value * 60 + float(part)
-        if not 0 <= value < float("inf") or text.count(":") > 2:
+        if not 0 <= value <= LONGEST_TIME or text.count(":") > 2:
             raise ValueError(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; write 12.5, 1:30 or 0:01:30.5") from None
+        raise typer.BadParameter(
+            f"{text!r} is no time; write 12.5, 1:30 or 0:01:30.5, at most {LONGEST_TIME:,} seconds"
+        ) from None
     return value
 
 
@@ -263,7 +271,8 @@ def restore_command(
         bool, typer.Option("--strict", help="Stop at the first damage of the input.")
     ] = False,
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="Most pixels of a frame that is decoded.")
+        int,
+        typer.Option(min=1, max=MOST_PIXELS, help="Most pixels of a frame that is decoded."),
     ] = 8192 * 8192,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read the output back before it gets its name.")
@@ -710,6 +719,7 @@ def _dry_run(
 ) -> None:
     from av.video.frame import VideoFrame
 
+    from vfilter.opening import is_pipe
     from vfilter.pipeline import plan_video, trial, with_means
     from vfilter.probe import compression
     from vfilter.restorer import Restorer
@@ -739,7 +749,7 @@ def _dry_run(
     qualities = f"{low} to {high}" if low < high else f"{low}"
     reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
     print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
-    if compressed := compression(input) if span["hints"] and input != "-" else "":
+    if compressed := compression(input) if span["hints"] and not is_pipe(input) else "":
         print(f"source: {compressed}")
     print(f"strength: up to {factor:.2f} in the first frame ({first})")
     if helped:

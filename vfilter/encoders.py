@@ -14,6 +14,7 @@ from typing import Any
 import av
 from av.codec import Codec
 from av.codec.codec import PixFmtLoss, find_best_pix_fmt_of_list
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.sidedata.sidedata import Type
 from av.video.format import VideoFormat
@@ -78,6 +79,9 @@ LOSSLESS_OPTIONS = {
 AVI_X264 = {"x264-params": "bframes=0:nal-hrd=vbr"}
 """AVI holds decoding times alone, so no B-frames; and FFmpeg reads H.264 from it a frame late
 unless timing is in the bitstream (HRD)."""
+
+FRAMES_WHOLE = {"x264-params": "interlaced=0"}
+"""Makes x264 code frames whole whatever their fields; it goes after whatever else is told."""
 
 HRD_RATE, LEAST_HRD_RATE = 250, 50_000
 """HRD wants a bound of the bit rate, and none that binds: bits per second for each pixel (at 25
@@ -190,7 +194,7 @@ def choose_encoding(
         ours = _options(name, muxer, frame, hints, asked, lossless=lossless)
         if chroma_location is not None:
             ours["chroma_sample_location"] = chroma_location
-        forced = _forced(name, muxer, lossless=lossless)
+        forced = _forced(name, muxer, frame, target, lossless=lossless)
         settings = joined(joined(ours, asked), forced)
         add = partial(_add, encoder=name, frame=frame, pix_fmt=target)
         if fits(muxer, partial(add, options=settings, taken=asked)):
@@ -366,6 +370,13 @@ def _keeps_size(encoder: str, pix_fmt: str, frame: VideoFrame) -> bool:
     return whole or encoder not in ("libx264", "libx265")
 
 
+def _marks_fields(encoder: str, pix_fmt: str, frame: VideoFrame) -> bool:
+    """Whether `encoder` marks the fields of `frame`: x264 wants whole chroma samples in each."""
+    _, down = _subsampling(pix_fmt)
+    whole = frame.height % (2 * down) == 0
+    return encoder in MARKING_FIELDS and (whole or encoder != "libx264")
+
+
 def _subsampling(pix_fmt: str) -> tuple[int, int]:
     """Luma samples across and down for one of chroma."""
     shape = VideoFormat(pix_fmt, 64, 64)
@@ -467,11 +478,17 @@ def _quality(encoder: str, frame: VideoFrame, hints: Hints) -> dict[str, str]:
     return options
 
 
-def _forced(encoder: str, muxer: str, *, lossless: bool) -> dict[str, str]:
+def _forced(
+    encoder: str, muxer: str, frame: VideoFrame, pix_fmt: str, *, lossless: bool
+) -> dict[str, str]:
     """The options of `encoder` that go after all others."""
+    options = AVI_X264 if encoder == "libx264" and muxer == "avi" else {}
     if lossless:
-        return LOSSLESS_OPTIONS.get(encoder, {})
-    return AVI_X264 if encoder == "libx264" and muxer == "avi" else {}
+        options = LOSSLESS_OPTIONS.get(encoder, {})
+    fields = frame.interlaced_frame and encoder == "libx264"
+    if fields and not _marks_fields(encoder, pix_fmt, frame):
+        options = joined(options, FRAMES_WHOLE)
+    return options
 
 
 def _add(
@@ -487,6 +504,8 @@ def _add(
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
     full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
     stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
+    if frame.interlaced_frame:
+        stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
     stream.codec_context.open(strict=False)
     left = stream.codec_context.options.keys() & set(taken)
     if left:
@@ -542,7 +561,9 @@ def _losses(
     """What else the source says that neither the encoder nor the container can."""
     full = frame.color_range == ColorRange.JPEG and not frame.format.is_rgb
     losses = {
-        "which lines are which field": frame.interlaced_frame and encoder not in MARKING_FIELDS,
+        "which lines are which field": (
+            frame.interlaced_frame and not _marks_fields(encoder, target, frame)
+        ),
         "HDR metadata": has_hdr(frame) and encoder not in PARAMETERS,
         "rotation": side_data(frame, Type.DISPLAYMATRIX) is not None and muxer not in TURNING,
         "closed captions": _captioned(frame) and encoder not in ("libx264", "libx265"),

@@ -38,8 +38,10 @@ def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[t
     it where two would get the same name. An input that isn't there comes as it is: restoring it
     tells so, and the others are done.
     Raises InputError if a folder holds no video, ArgumentError if two inputs would become one file
-    all the same or `folder` holds an input, OutputError if `folder` is a file.
+    all the same, `folder` holds an input or `ending` is none, OutputError if `folder` is a file.
     """
+    if ending is not None and not _is_ending(ending):
+        raise ArgumentError(f"ending must be one of a file's name, like mp4, got {ending!r}")
     if folder.is_file():
         raise OutputError(f"{folder}: is a file; name a folder for the outputs")
     placed = [(path, place) for given in inputs for path, place in _videos(given, folder)]
@@ -102,6 +104,12 @@ def _is_video(path: Path, given: Path, folder: Path) -> bool:
     return folder.resolve() == given.resolve() or not path.resolve().is_relative_to(
         folder.resolve()
     )
+
+
+def _is_ending(text: str) -> bool:
+    """Whether a file's name can end in `text`, with or without a dot before."""
+    name = text.removeprefix(".")
+    return name != "" and Path(f"name.{name}").suffix == f".{name}"
 
 
 def _ending(place: Path, ending: str | None) -> str:

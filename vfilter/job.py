@@ -26,10 +26,10 @@ COARSEST = 2_000_000_000
 """Nanoseconds of the coarsest times of files (FAT)."""
 
 
-def job_of(input: str | Path, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Input, version, and the arguments of a run, ready for JSON."""
+def job_of(input: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of the input, version, and the arguments of a run, ready for JSON."""
     settings = {key: _plain(value) for key, value in arguments.items()}
-    return {"version": __version__, "input": identity(Path(input))} | settings
+    return {"version": __version__, "input": input} | settings
 
 
 def identity(path: Path) -> dict[str, Any]:
@@ -58,11 +58,13 @@ def weights_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def mark(output: Path, input: Path, arguments: Mapping[str, Any]) -> None:
-    """Give a complete output the times of its input, and its job, where the file system can."""
-    told = input.stat()
+def mark(output: Path, input: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+    """Give a complete output its input's time of change, and its job, where the file system can.
+
+    input: its identity when the run began; it may have changed or gone since.
+    """
     with suppress(OSError):
-        os.utime(output, ns=(told.st_atime_ns, told.st_mtime_ns))
+        os.utime(output, ns=(output.stat().st_atime_ns, input["mtime"]))
     if hasattr(os, "setxattr"):
         with suppress(OSError):
             os.setxattr(output, MARK, _digest(input, arguments, output.stat().st_size))
@@ -79,7 +81,7 @@ def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool
         if not (stat.S_ISREG(told.st_mode) and stat.S_ISREG(source.st_mode)):
             return False
         if hasattr(os, "getxattr"):
-            return os.getxattr(output, MARK) == _digest(input, arguments, told.st_size)
+            return os.getxattr(output, MARK) == _digest(identity(input), arguments, told.st_size)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             return False  # it isn't there, or not marked
@@ -87,10 +89,10 @@ def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool
     return alike and told.st_size != source.st_size
 
 
-def _digest(input: Path, arguments: Mapping[str, Any], size: int) -> bytes:
+def _digest(input: Mapping[str, Any], arguments: Mapping[str, Any], size: int) -> bytes:
     """What a finished output of `size` bytes is known by, as hexadecimal digits."""
     job = {key: _plain(value) for key, value in arguments.items()}
-    job |= {"input": identity(input), "size": size}
+    job |= {"input": input, "size": size}
     return hashlib.sha256(json.dumps(job, sort_keys=True).encode()).hexdigest().encode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import stat
 import sys
 from functools import cache
@@ -207,6 +208,16 @@ def lossy_codec(video: VideoStream) -> str | None:
 def is_picture(stream: Stream) -> bool:
     """Whether `stream` is a cover picture."""
     return bool(stream.disposition & Disposition.attached_pic)
+
+
+def pcm_block(stream: Stream) -> int | None:
+    """Bytes of one sample of all channels of a stream of plain PCM, None if it is none.
+
+    By the codec: the rate of bytes in a header may be wrong.
+    """
+    context: Any = stream.codec_context
+    found = context and re.fullmatch(r"pcm_(?:[sf](\d+)(?:le|be)?|u8|alaw|mulaw)", context.name)
+    return int(found[1] or 8) // 8 * int(context.channels) if found else None
 
 
 def _local(path: Path) -> str:

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from vfilter.bitstream import Hints
 from vfilter.encoders import Y4M, Encoding, choose_encoding
 from vfilter.errors import ArgumentError, OutputError
-from vfilter.job import job_of, mark, weights_digest
+from vfilter.job import identity, job_of, mark, weights_digest
 from vfilter.overlap import ahead, behind
 from vfilter.restorer import Restorer
 from vfilter.segments import Segments, discard
@@ -258,12 +258,13 @@ def restore_video(
             lost = lost_text(plan.avoidable)
             raise OutputError(f"{output}: {lost}; --allow-loss goes on without")
         files = not plan.piped and Path(input).is_file()
+        known = identity(Path(input)) if files else {}
         arguments = restoring | encoding | span | {"temporal": temporal}
         segments = None
         if resume and files and plan.resumable:
             means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
             means["weights"] = weights_digest(restore.model_for(hints_of(source.first)))
-            segments = stack.enter_context(Segments(Path(output), job_of(input, arguments) | means))
+            segments = stack.enter_context(Segments(Path(output), job_of(known, arguments) | means))
         record = Record(lossless=lossless) if verify and plan.muxer != Y4M else None
 
         def seal(complete: Path) -> None:
@@ -275,7 +276,7 @@ def restore_video(
                         segments.forget()
                     raise
             if files:
-                mark(complete, Path(input), arguments)
+                mark(complete, known, arguments)
 
         sink = Sink(output, source, plan.encoding, plan.streams, segments, record, seal)
         part = Fraction(segment)

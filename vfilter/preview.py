@@ -10,8 +10,10 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from vfilter.errors import InputError, OutputError
+from vfilter.opening import is_pipe
 from vfilter.pipeline import check_target
 from vfilter.restorer import Restorer
+from vfilter.sink import part_of
 from vfilter.source import MAX_PIXELS, Source, hints_of, open_input
 
 TELLING = 1 / 3
@@ -37,7 +39,7 @@ def write_preview(
 ) -> None:
     """Write one frame of `path` before (left) and after (right) to `picture`, a PNG.
 
-    start: the frame's time in seconds; by default at a third of the length.
+    start: the frame's time in seconds; by default at a third of the length, 0 in a pipe.
     temporal: whether the frames after it help it.
     hints: whether to heed what the stream tells of its compression.
     max_pixels: most pixels of the frame, whose memory is bounded by that.
@@ -55,17 +57,28 @@ def write_preview(
         before, after = _rgb(shown[0]), _rgb(restored)
     gap = np.full((before.shape[0], GAP, 3), 255, dtype=np.uint8)
     try:
-        Image.fromarray(np.hstack([before, gap, after])).save(picture, format="PNG")
+        _save(Image.fromarray(np.hstack([before, gap, after])), Path(picture).resolve())
     except OSError as error:
         raise OutputError(f"{picture}: can't be written ({error.strerror or error})") from error
+
+
+def _save(image: Image.Image, target: Path) -> None:
+    """Write a PNG that has its name, or replaces what had it, only when it is complete."""
+    part = part_of(target)
+    try:
+        image.save(part, format="PNG")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _open_at(path: str | Path, start: float | None, **options: Any) -> Source:
     """The frame at `start`; without one, at a third of the length or, if none is there, the first.
 
-    A single picture has none there, nor a file that is shorter than its header says.
+    A single picture has none there, nor a file that is shorter than its header says. A pipe, which
+    can be opened but once, gives the first.
     """
-    if start is not None:
+    if start is not None or is_pipe(path):
         return Source(path, start=start, frames=TOGETHER, **options)
     with open_input(path) as container:
         telling = (container.duration or 0) / 1_000_000 * TELLING

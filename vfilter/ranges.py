@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from vfilter.errors import ArgumentError
 from vfilter.frames import pts_of
-from vfilter.opening import is_picture
+from vfilter.opening import is_picture, pcm_block
 from vfilter.timeline import packet_time, shift
 
 SLACK = Fraction(2)
@@ -71,6 +71,7 @@ class Cut:
     ) -> None:
         self._part, self._items, self._time_base = part, items, time_base
         self._has_sound = has_sound
+        self._begun: dict[int, Fraction] = {}
         self.begin = Fraction(0)
 
     def expected_end(self, rate: Fraction) -> Fraction | None:
@@ -84,7 +85,8 @@ class Cut:
         """What lies in the range; captions that reach beyond it are cut by the frame `rate`.
 
         A packet of another stream waits until the video has reached its time, so that the
-        number of frames bounds it too.
+        number of frames bounds it too. Only a frame ends the reading: those before it may still be
+        in the decoder when sound from beyond the end comes.
         """
         part = self._part
         if part.is_whole:
@@ -97,10 +99,8 @@ class Cut:
             if isinstance(item, Packet):
                 if is_picture(item.stream):
                     yield item
-                    continue
-                if end is not None and _beyond(item, end + SLACK):
-                    break
-                waiting.append(item)
+                elif end is None or not _beyond(item, end + SLACK):
+                    waiting.append(item)
                 continue
             time = pts_of(item) * self._time_base
             if end is not None and (count == part.frames or time >= end):
@@ -110,16 +110,46 @@ class Cut:
                 self.begin = time if count == 0 else self.begin
                 count += 1
                 until = time + self._time_base * item.duration
+                until = until if end is None else min(until, end)
                 if count == part.frames:
                     end = until
                 item.pts = pts_of(item) - round(self.begin / self._time_base)
                 yield item
                 bounded = end is not None or part.frames is not None
-                yield from _due(
-                    waiting, self.begin, until if bounded else None, self.expected_end(rate)
-                )
+                yield from self._due(waiting, until if bounded else None, self.expected_end(rate))
         if count:
-            yield from _due(waiting, self.begin, end, end)
+            yield from self._due(waiting, end, end)
+
+    def _due(
+        self, waiting: deque[Packet[Any]], until: Fraction | None, end: Fraction | None
+    ) -> Iterator[Packet[Any]]:
+        """Take from `waiting` what is before `until`; give what lies in the range, shifted."""
+        for _ in range(len(waiting)):
+            packet = waiting.popleft()
+            time = _time_in_order(packet)
+            if time is not None and until is not None and time >= until:
+                waiting.append(packet)
+            elif (kept := self._cut_to(packet, end)) is not None:
+                shift(kept, self.begin)
+                yield kept
+
+    def _cut_to(self, packet: Packet[Any], end: Fraction | None) -> Packet[Any] | None:
+        """What of `packet` lies between `begin` and `end`."""
+        time = packet_time(packet)
+        if time is None:
+            return None
+        if packet.stream.type == "subtitle" and packet.duration:
+            return _shortened(packet, time, self.begin, end)
+        if packet.stream.type == "video":
+            return packet if self._is_decodable(packet, time) else None
+        return packet if time >= self.begin else _rest_of_sound(packet, time, self.begin)
+
+    def _is_decodable(self, packet: Packet[Any], time: Fraction) -> bool:
+        """Whether `packet`, shown at `time`, is of a video from its first key frame in range on."""
+        if packet.is_keyframe and time >= self.begin:
+            self._begun.setdefault(packet.stream.index, time)
+        begun = self._begun.get(packet.stream.index)
+        return begun is not None and time >= begun
 
 
 def exact(seconds: float) -> Fraction:
@@ -133,27 +163,42 @@ def _beyond(packet: Packet[Any], end: Fraction) -> bool:
     return packet.stream.type == "audio" and time is not None and time >= end
 
 
-def _due(
-    waiting: deque[Packet[Any]], origin: Fraction, until: Fraction | None, end: Fraction | None
-) -> Iterator[Packet[Any]]:
-    """Take from `waiting` what is before `until`; give what is from `origin` to `end`, shifted."""
-    for _ in range(len(waiting)):
-        packet = waiting.popleft()
-        time = packet_time(packet)
-        if time is not None and until is not None and time >= until:
-            waiting.append(packet)
-        elif time is not None and _cut_to(packet, time, origin, end):
-            shift(packet, origin)
-            yield packet
+def _time_in_order(packet: Packet[Any]) -> Fraction | None:
+    """The time in seconds by which the packets of a stream rise: that of decoding for a video.
+
+    None if it has none, as the first packets of a video with B-frames in Matroska.
+    """
+    if packet.stream.type != "video":
+        return packet_time(packet)
+    return None if packet.dts is None else packet.dts * packet.time_base
 
 
-def _cut_to(packet: Packet[Any], time: Fraction, origin: Fraction, end: Fraction | None) -> bool:
-    """Whether `packet` lies in the range; a caption that is shown in a part of it is shortened."""
-    if packet.stream.type != "subtitle" or not packet.duration:
-        return time >= origin
-    begin, stop = max(time, origin), time + packet.duration * packet.time_base
-    stop = stop if end is None else min(stop, end)
-    if (begin, stop) != (time, time + packet.duration * packet.time_base) and begin < stop:
+def _shortened(
+    packet: Packet[Any], time: Fraction, origin: Fraction, end: Fraction | None
+) -> Packet[Any] | None:
+    """A caption that begins at `time` as it is shown from `origin` to `end`, None if it isn't."""
+    whole = time, time + (packet.duration or 0) * packet.time_base
+    begin, stop = max(time, origin), whole[1] if end is None else min(whole[1], end)
+    if begin >= stop:
+        return None
+    if (begin, stop) != whole:
         packet.pts = packet.dts = round(begin / packet.time_base)
         packet.duration = max(1, round((stop - begin) / packet.time_base))
-    return begin < stop
+    return packet
+
+
+def _rest_of_sound(packet: Packet[Any], time: Fraction, origin: Fraction) -> Packet[Any] | None:
+    """PCM that begins at `time` from `origin` on; None if that is nothing, or it is no PCM."""
+    block = pcm_block(packet.stream)
+    if block is None:
+        return None
+    context: Any = packet.stream.codec_context
+    passed = round((origin - time) * context.sample_rate) * block
+    if passed >= packet.size:
+        return None
+    rest: Packet[Any] = Packet(bytes(packet)[passed:])
+    rest.stream, rest.time_base = packet.stream, packet.time_base
+    rest.pts = rest.dts = round(origin / packet.time_base)
+    length = Fraction(rest.size, block * context.sample_rate)
+    rest.duration = round(length / packet.time_base)
+    return rest

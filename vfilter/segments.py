@@ -34,6 +34,9 @@ NO_TIME = -(1 << 63)
 DIGEST = hashlib.sha256().digest_size
 """Bytes at the end of a segment: the SHA-256 of those before."""
 
+CHUNK = 1 << 20
+"""Bytes that are read at a time to check a segment."""
+
 
 class Segments:
     """The finished segments of one run, in the folder `folder_of(output)`.
@@ -100,8 +103,13 @@ class Segments:
         path = self._path(number)
         if not path.exists():
             return False
-        content = path.read_bytes()
-        return hashlib.sha256(content[:-DIGEST]).digest() == content[-DIGEST:]
+        digest = hashlib.sha256()
+        left = path.stat().st_size - DIGEST
+        with path.open("rb") as file:
+            while left > 0 and (chunk := file.read(min(left, CHUNK))):
+                digest.update(chunk)
+                left -= len(chunk)
+            return file.read() == digest.digest()
 
     def read(self, number: int) -> Iterator[Packet[Any]]:
         """The packets of segment `number` as they were encoded."""

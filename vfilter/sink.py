@@ -23,6 +23,7 @@ from av.video.frame import PictureType, VideoFrame
 from vfilter.encoders import Y4M, Encoding, bottom_first, muxer_options
 from vfilter.errors import OutputError
 from vfilter.luma import planar
+from vfilter.opening import pcm_block
 from vfilter.segments import Segments
 from vfilter.source import (
     STANDARD_STREAM,
@@ -41,7 +42,6 @@ from vfilter.streams import (
     copy_stream,
     describe,
     language_in,
-    pcm_block,
     silence_before,
 )
 from vfilter.timeline import packet_time
@@ -120,6 +120,7 @@ class Sink:
         self._converters: dict[int, Converter] = {}
         self._copies: dict[int, Stream] = {}
         self._last_dts: dict[int, int] = {}
+        self._undated: dict[int, list[Packet[Any]]] = {}
         self._heard: dict[int, Fraction] = {}
         self._last_video_dts: int | None = None
         self._segments = segments
@@ -244,11 +245,42 @@ class Sink:
             if is_picture(packet.stream):
                 packet.pts = packet.dts = 0
             for whole in self._without_gap(packet):
-                if self._order(whole):
-                    if self._record is not None:
-                        self._record.add_packet(self._copies[index].index, whole)
-                    whole.stream = self._copies[index]
-                    self.container.mux(whole)
+                self._copy(whole, self._copies[index])
+
+    def _copy(self, packet: Packet[Any], copy: Stream) -> None:
+        """Write a packet to the stream `copy`, unless it has no time at all.
+
+        The first packets of a video with B-frames have no dts in Matroska: they wait for one that
+        has.
+        """
+        if packet.pts is None and packet.dts is None:
+            return
+        if self._record is not None:
+            self._record.add_packet(copy.index, packet)
+        index = packet.stream.index
+        if packet.dts is None and packet.stream.type == "video" and index not in self._last_dts:
+            self._undated.setdefault(index, []).append(packet)
+            return
+        for undated in self._dated(index, packet.dts):
+            self._mux_copy(undated, copy)
+        self._mux_copy(packet, copy)
+
+    def _dated(self, index: int, due: int | None) -> Iterator[Packet[Any]]:
+        """The packets of a video that wait for a dts, decoded one frame each before `due`.
+
+        due: dts of the packet after them, None at the end.
+        """
+        waiting = self._undated.pop(index, [])
+        times = [packet.pts for packet in waiting] + [due]
+        latest = min((time for time in times if time is not None), default=0)
+        for left, packet in zip(range(len(waiting), 0, -1), waiting, strict=True):
+            packet.dts = latest - left * max(1, packet.duration or 0)
+            yield packet
+
+    def _mux_copy(self, packet: Packet[Any], copy: Stream) -> None:
+        self._order(packet)
+        packet.stream = copy
+        self.container.mux(packet)
 
     def _without_gap(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """`packet`, after silence where PCM lost some and the container counts what there is."""
@@ -264,22 +296,21 @@ class Sink:
             self._heard[packet.stream.index] = due + length
         yield packet
 
-    def _order(self, packet: Packet[Any]) -> bool:
-        """Give a packet to be copied times that any muxer takes; False if it has none at all.
+    def _order(self, packet: Packet[Any]) -> None:
+        """Give a packet to be copied times that any muxer takes.
 
         That is dts later than the last one's, pts no earlier than dts, and both there. Streams
         that come in bursts (subtitles, data) may have several packets at a time.
         """
-        dts = packet.pts if packet.dts is None else packet.dts
-        if dts is None:
-            return False
+        told = [time for time in (packet.pts, packet.dts) if time is not None]
+        pts, dts = told[0], told[-1]
         last = self._last_dts.get(packet.stream.index)
+        if packet.stream.type == "video":
+            dts = min(dts, pts)
         if packet.stream.type in ("audio", "video") and last is not None:
             dts = max(dts, last + 1)
-        packet.dts = dts
-        packet.pts = dts if packet.pts is None else max(packet.pts, dts)
+        packet.dts, packet.pts = dts, max(pts, dts)
         self._last_dts[packet.stream.index] = dts
-        return True
 
     def _open(self, plans: Sequence[StreamPlan]) -> OutputContainer:
         options = muxer_options(self.muxer)
@@ -403,6 +434,9 @@ class Sink:
     def _finish(self) -> None:
         try:
             self._end_segment()
+            for index in tuple(self._undated):
+                for packet in self._dated(index, None):
+                    self._mux_copy(packet, self._copies[index])
             for converter in self._converters.values():
                 for packet in converter.convert(None):
                     self.container.mux(packet)

@@ -66,6 +66,10 @@ tells nothing of a file that was cut off. Others do, or have no length in their 
 INDEXED = ("mov,mp4", "matroska", "avi")
 """Demuxers that seek by an index, and so land exactly on a key frame."""
 
+REORDERED = 40
+"""Frames that a key frame is decoded at most before one that is shown earlier: those between two of
+the longest pyramids in use (32), and as many as are held to be put in order."""
+
 
 class Source:
     """An opened input; iterating gives `VideoFrame` of `video` and `Packet` of other streams.
@@ -223,10 +227,27 @@ class Source:
 
     def _seek(self) -> None:
         """Go near the begin of the range, where that is exact; the rest is read and passed over."""
-        if self._part.start and self.container.format.name.startswith(INDEXED):
-            target = int((self._times.origin + self._part.start) / self.time_base)
+        if not (self._part.start and self.container.format.name.startswith(INDEXED)):
+            return
+        origin = self._times.origin / self.time_base
+        target = int(origin + self._part.start / self.time_base)
+        if not self.container.format.name.startswith("matroska"):
+            target = self._decoded_before(target)
+        if target > origin:  # AVI misreads what is before 0
             with suppress(av.FFmpegError):  # with a damaged index all is read
                 self.container.seek(target, stream=self.video)
+
+    def _decoded_before(self, target: int) -> int:
+        """The decoding time, which mp4 and AVI seek by, of a frame `REORDERED` before `target`.
+
+        target: a time of presentation in `time_base`. Where the header tells no number of frames,
+        the index may grow while fragments are read, and the frame rate tells.
+        """
+        if not self.video.frames:
+            return target - round(REORDERED / (self.rate * self.time_base))
+        index = self.video.index_entries
+        place = index.search_timestamp(target, any_frame=True)
+        return int(index[max(0, place - REORDERED)].timestamp) if len(index) else 0
 
     def _first(self) -> VideoFrame:
         for item in self._items:

@@ -273,6 +273,35 @@ def chroma_location(video: VideoStream) -> str | None:
     return None if found is None else SITINGS.get((found[1][0], found[2][0]))
 
 
+class Resampler:
+    """Makes the sound that an encoder takes of frames whose format, layout and rate may change.
+
+    context: the encoder's, opened.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._target = context.format, context.layout, context.rate
+        self._sizer = AudioResampler(*self._target, frame_size=context.frame_size)
+        self._resampler = AudioResampler(*self._target)
+        self._kind: tuple[str, str, int] | None = None
+
+    def resample(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+        """The encoder's frames for one frame of the input; None at the end."""
+        for alike in self._alike(frame):
+            yield from self._sizer.resample(alike)
+        if frame is None:
+            yield from self._sizer.resample(None)
+
+    def _alike(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+        """`frame` in the target's format, layout and rate, after what is left of another kind."""
+        kind = None if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if kind != self._kind:
+            yield from self._resampler.resample(None)
+            self._resampler, self._kind = AudioResampler(*self._target), kind
+        if frame is not None:
+            yield from self._resampler.resample(frame)
+
+
 class Converter:
     """Decodes the packets of one audio or text stream and encodes them for the output.
 
@@ -284,7 +313,7 @@ class Converter:
         self.output: Any = _add_encoder(output, encoder=encoder, stream=stream)
         describe(self.output, stream)
         self.damaged = 0
-        self._resampler: AudioResampler | None = None
+        self._resampler: Resampler | None = None
         self._end: Fraction | None = None
 
     def convert(self, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
@@ -331,9 +360,7 @@ class Converter:
         if self._resampler is None:
             context = self.output.codec_context
             context.open(strict=False)
-            self._resampler = AudioResampler(
-                context.format, context.layout, context.rate, frame_size=context.frame_size
-            )
+            self._resampler = Resampler(context)
         for even in self._resampler.resample(frame):
             yield from self.output.encode(even)
 
@@ -353,16 +380,6 @@ class Converter:
         encoded.duration = packet.duration
         encoded.time_base = packet.time_base
         yield encoded
-
-
-def pcm_block(stream: Stream) -> int | None:
-    """Bytes of one sample of all channels of a stream of plain PCM, None if it is none.
-
-    By the codec: the rate of bytes in a header may be wrong.
-    """
-    context: Any = stream.codec_context
-    found = context and re.fullmatch(r"pcm_(?:[sf](\d+)(?:le|be)?|u8|alaw|mulaw)", context.name)
-    return int(found[1] or 8) // 8 * int(context.channels) if found else None
 
 
 def silence_before(packet: Packet[Any], due: Fraction, block: int) -> Packet[Any] | None:

@@ -44,6 +44,7 @@ class Record:
         self._packets: dict[int, int] = {}
         self._bytes: dict[int, Any] = {}
         self._begins: dict[int, Fraction] = {}
+        self._shown: dict[int, list[Fraction]] = {}
 
     def add_frame(self, frame: VideoFrame, time: Fraction) -> None:
         """Note a frame of the restored stream, shown at `time` seconds."""
@@ -61,7 +62,10 @@ class Record:
         if packet.size <= FILLER and _codec(packet.stream) == "mov_text":
             return
         if packet.pts is not None:
-            self._begins.setdefault(index, packet.pts * packet.time_base)
+            time = packet.pts * packet.time_base
+            self._begins.setdefault(index, time)
+            if packet.stream.type == "video" and packet.stream.container.format.name != "avi":
+                self._shown.setdefault(index, []).append(time)
         self._packets[index] = self._packets.get(index, 0) + 1
         self._bytes.setdefault(index, hashlib.sha256()).update(bytes(packet))
 
@@ -95,15 +99,17 @@ class Record:
         if len(found._times) != frames:
             raise _wrong(f"{len(found._times)} frames came back of {frames}")
         late = [b - a for a, b in zip(self._times, found._times, strict=True)]
-        spread = max(late, default=Fraction(0)) - min(late, default=Fraction(0))
-        if spread > 2 * TICK:
-            raise _wrong(f"times of frames differ by {float(spread):.3f} s")
+        _check_spread(late, "frames")
         if self._lossless and found._chroma.digest() != self._chroma.digest():
             raise _wrong("chroma is not what it was")
         for index in self._begins.keys() & found._begins.keys():
             apart = found._begins[index] - self._begins[index] - min(late, default=Fraction(0))
             if abs(apart) > NOTICED:
                 raise _wrong(f"stream {index} is {float(apart):+.3f} s off the frames")
+        for index in self._shown.keys() & found._shown.keys():
+            shown = [sorted(record._shown[index]) for record in (self, found)]
+            if len(shown[0]) == len(shown[1]):
+                _check_spread([b - a for a, b in zip(*shown, strict=True)], f"stream {index}")
         for index in self._packets.keys() - codecs.keys():
             raise _wrong(f"stream {index} is missing")
         exact = {index for index in self._packets if codecs[index] not in REWRITTEN}
@@ -124,6 +130,13 @@ class Record:
     def _digest(self, index: int) -> bytes:
         """SHA-256 of the bytes of all packets of stream `index`, however they were cut."""
         return bytes(self._bytes.get(index, hashlib.sha256()).digest())
+
+
+def _check_spread(late: list[Fraction], what: str) -> None:
+    """Raise OutputError if times came back unequally late, in seconds."""
+    spread = max(late, default=Fraction(0)) - min(late, default=Fraction(0))
+    if spread > 2 * TICK:
+        raise _wrong(f"times of {what} differ by {float(spread):.3f} s")
 
 
 def chroma_bytes(frame: VideoFrame) -> bytes:
