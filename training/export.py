@@ -92,13 +92,15 @@ These weights took a detour that the command doesn't: in the first 45,000 steps,
 whose rate fell to zero at its end, the squared error counted alone.
 """,
     "l8-h264": """
-The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they, the
-next 4,000, from crf 20 on, and the 6,000 after these were runs of their own, whose rate fell to
-zero at their ends; the first 10,000 saw no drawings, the next 6,000 15 % and no pixel art.
+The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
+next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
+them saw drawings.
 """,
     "l8-h264-coarse": """
 These weights took a detour that the command doesn't: 16,000, 30,000 and 42,000 steps were asked in
 turn, the rate falling to zero in the second half of each; these saw 15 % drawings and no pixel art.
+The weights are the mean of those after 42,000 steps and those at the end; the strengths were fitted
+to those at the end.
 """,
     "l8-mpeg-coarse": """
 These weights took a detour that the command doesn't: 15,000 steps were asked at first, at whose end
