@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -317,8 +318,11 @@ def test_parts_make_the_whole(
 @pytest.mark.parametrize(
     ("span", "match"),
     [
-        ({"start": -1}, "start must be 0 seconds or more, got -1"),
-        ({"duration": 0}, "duration must be more than 0 seconds, got 0"),
+        ({"start": -1}, "start must be 0 or more and at most 1,000,000,000 seconds, got -1"),
+        ({"start": 1e20}, "start must be 0 or more and at most 1,000,000,000 seconds, got 1e"),
+        ({"start": math.nan}, "start must be 0 or more and at most 1,000,000,000 seconds, got nan"),
+        ({"duration": math.inf}, "duration must be more than 0 and at most 1,000,000,000 seconds"),
+        ({"duration": 0}, "duration must be more than 0 and at most 1,000,000,000 seconds, got 0"),
         ({"frames": 0}, "frames must be 1 or more, got 0"),
     ],
 )

@@ -192,7 +192,7 @@ RECIPES |= {
         network=name[:2],
         codec=codec,
         qualities=settings,
-        drawn=0.2 if name == "l8-h264-coarse" else 0.15,
+        drawn=0.2 if name.startswith("l8-h264") else 0.15,
         start=start,
         steps=steps,
         decay=0.25 if name == "l8-h264-coarse" else 0.5,
@@ -200,7 +200,7 @@ RECIPES |= {
         rate=5e-4 if name.startswith("l8") else 1e-3,
     )
     for name, codec, settings, start, steps in (
-        ("l8-h264", "h264", (18, 42), "l8-jpeg", 40000),
+        ("l8-h264", "h264", (18, 42), "l8-jpeg", 21000),
         ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 45500),
         ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
         ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),

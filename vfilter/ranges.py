@@ -16,6 +16,9 @@ from vfilter.frames import pts_of
 from vfilter.opening import is_picture, pcm_block
 from vfilter.timeline import packet_time, shift
 
+LONGEST_TIME = 1_000_000_000
+"""Most seconds of a time: in nanoseconds, the finest unit of a container, they fit 64 bits."""
+
 SLACK = Fraction(2)
 """Seconds that streams of one file may be interleaved apart (muxers aim at 1 or less)."""
 
@@ -30,11 +33,15 @@ class Range:
 
     @classmethod
     def of(cls, start: float | None, duration: float | None, frames: int | None) -> Self:
-        """The range of so many seconds and frames. Raises ArgumentError if it can hold nothing."""
-        if start is not None and start < 0:
-            raise ArgumentError(f"start must be 0 seconds or more, got {start}")
-        if duration is not None and duration <= 0:
-            raise ArgumentError(f"duration must be more than 0 seconds, got {duration}")
+        """The range of so many seconds and frames.
+
+        Raises ArgumentError if it can hold nothing, or is of more seconds than `LONGEST_TIME`.
+        """
+        most = f"at most {LONGEST_TIME:,} seconds"
+        if start is not None and not 0 <= start <= LONGEST_TIME:
+            raise ArgumentError(f"start must be 0 or more and {most}, got {start}")
+        if duration is not None and not 0 < duration <= LONGEST_TIME:
+            raise ArgumentError(f"duration must be more than 0 and {most}, got {duration}")
         if frames is not None and frames < 1:
             raise ArgumentError(f"frames must be 1 or more, got {frames}")
         begin = exact(start or 0)
