@@ -480,7 +480,10 @@ def test_an_error_is_one_line_and_a_code(
         (["in.avi", "out.mp4", "-t", "1:2:3:4"], "'1:2:3:4' is no time"),
         (["in.avi", "out.mp4", "-ss", "nan"], "'nan' is no time"),
         (["in.avi", "out.mp4", "-ss", "inf"], "start must be 0 or more and at most 1,000,000,"),
-        (["in.avi", "out.mp4", "-t", "1e10"], "duration must be more than 0 and at most 1,000,000,"),
+        (
+            ["in.avi", "out.mp4", "-t", "1e10"],
+            "duration must be more than 0 and at most 1,000,000,",
+        ),
         (["in.avi", "out.mp4", "--max-pixels", "99999999999"], "equal to 2147483647"),
         (["in.avi", "out.mp4", "--progress", "loud"], "'loud'"),
         (["in.avi", "out.mp4", "more"], "several inputs need --output-dir DIR"),

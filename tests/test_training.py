@@ -33,7 +33,7 @@ from training.video import film
 from vfilter.comparison.metrics import psnr
 from vfilter.networks import L4
 from vfilter.restorer import Restorer
-from vfilter.weights import load
+from vfilter.weights import load, models_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -494,6 +494,26 @@ def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -
     assert "| learning rate | 8, halved every 50,000 steps |" in card
     assert "the paper's AR-CNN" not in card and "paper's AR-CNN |" in card
     assert "{" not in card
+
+
+def test_export_of_the_mean_with_earlier_weights(planes: list[Luma], tmp_path: Path) -> None:
+    run = Run(TINY)
+    checkpoint, models = tmp_path / "tiny.pt", tmp_path / "models"
+    measured = scores({"LIVE1": (planes[:1], (10,))})
+    ends = []
+    for _ in range(2):
+        advance(run, planes, 2)
+        run.save(checkpoint)
+        ends.append(export("tiny", checkpoint, models, measured, models / "tiny" if ends else None))
+    first, mean = ends
+    for name, value in run.average.items():
+        expected = (first.weights[name] + value.numpy()) / 2
+        np.testing.assert_allclose(mean.weights[name], expected, rtol=1e-6)
+    assert "the mean of that after 2 steps and after all" in (
+        models / "tiny" / "README.md"
+    ).read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="l8-q20 is of another network"):
+        export("tiny", checkpoint, models, measured, models_folder() / "l8-q20")
 
 
 def test_networks_of_other_objectives_are_not_exported(tmp_path: Path) -> None:

@@ -51,12 +51,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(command: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command of `training` on `folder`, its results in `tmp_path`/results."""
+def run(
+    command: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    results: tuple[str, ...] = ("--results", "results"),
+) -> None:
+    """A command of `training` on `folder` in `tmp_path`, its results there too."""
     words = ["training", *command.split()]
     words += ["--data", str(folder)] if command.split()[0] not in ("figure7", "speed") else []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [*words, "--results", "results"])
+    monkeypatch.setattr(sys, "argv", [*words, *results])
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code in (0, None)
@@ -204,6 +210,17 @@ def test_speed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_figure_7_before_figure_6(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no .*figure7\.npz: run figure6 first"):
         figures.filters(tmp_path)
+
+
+def test_a_table_of_a_part_leaves_the_whole_one_alone(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = tmp_path / "training/results/table3.md"
+    whole.parent.mkdir(parents=True)
+    whole.write_text("whole")
+    run("table3 --stored --no-rivals", folder, tmp_path, monkeypatch, results=())
+    assert whole.read_text() == "whole"
+    assert "| L8 | ours | 29." in (tmp_path / "build/results/table3.md").read_text()
 
 
 @pytest.mark.slow

@@ -166,9 +166,13 @@ def export_command(
     checkpoints: Checkpoints = CHECKPOINTS,
     models: Annotated[Path, typer.Option(help="Folder of the exported models.")] = Path("models"),
     frames: Annotated[int, typer.Option(help="Frames of each clip that is measured.")] = 5,
+    mean_with: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model as exported earlier: the mean of both weights."),
+    ] = None,
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
-    export(name, checkpoints / f"{name}.pt", models, _measurements(data, frames))
+    export(name, checkpoints / f"{name}.pt", models, _measurements(data, frames), mean_with)
 
 
 @app.command("strength")

@@ -25,6 +25,10 @@ Data = Annotated[
     Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the results.")]
+Tables = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the table, if not training/results; build/results of a part."),
+]
 Images = Annotated[int | None, typer.Option(min=1, help="Images of each data set, if not all.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps of every training of the figure.")]
 Some = Annotated[int, typer.Option(min=1, help="Images that a point of a curve is the mean of.")]
@@ -33,6 +37,7 @@ Stored = Annotated[bool, typer.Option(help="Take our scores from the models' met
 Rivals = Annotated[bool, typer.Option(help="Run spp and SA-DCT too, which takes minutes.")]
 
 RESULTS = Path("training/results")
+PARTIAL = Path("build/results")
 RUNS = Path("build/figures")
 
 UNITS = """# Initialization, {network}
@@ -56,11 +61,12 @@ def table3(
     images: Images = None,
     stored: Stored = False,
     rivals: Rivals = True,
-    results: Results = RESULTS,
+    results: Tables = None,
 ) -> None:
     """Table 3: PSNR, PSNR-B and SSIM on LIVE1 at qualities 10 and 20."""
     rows = tables.comparison("LIVE1", data, images, stored=stored, rivals=rivals)
-    tables.write(rows, results / "table3", _on("Table 3: LIVE1", images))
+    folder = _folder(results, images is None and rivals)
+    tables.write(rows, folder / "table3", _on("Table 3: LIVE1", images))
 
 
 def table4(
@@ -68,17 +74,24 @@ def table4(
     images: Images = None,
     stored: Stored = False,
     rivals: Rivals = True,
-    results: Results = RESULTS,
+    results: Tables = None,
 ) -> None:
     """Table 4: the same on the validation set of BSDS500."""
     rows = tables.comparison("BSDS500 val", data, images, stored=stored, rivals=rivals)
-    tables.write(rows, results / "table4", _on("Table 4: BSDS500 val", images))
+    folder = _folder(results, images is None and rivals)
+    tables.write(rows, folder / "table4", _on("Table 4: BSDS500 val", images))
 
 
-def table5(data: Data, images: Images = None, results: Results = RESULTS) -> None:
+def table5(data: Data, images: Images = None, results: Tables = None) -> None:
     """Table 5: L4 by objective on LIVE1 at quality 10; figure6 trains the networks."""
-    rows = tables.objectives(data, results, images)
-    tables.write(rows, results / "table5", _on("Table 5: objectives, L4, LIVE1", images))
+    rows = tables.objectives(data, results or RESULTS, images)
+    folder = _folder(results, images is None)
+    tables.write(rows, folder / "table5", _on("Table 5: objectives, L4, LIVE1", images))
+
+
+def _folder(results: Path | None, whole: bool) -> Path:
+    """Where a table goes: that of a part does not take the place of the whole one."""
+    return results or (RESULTS if whole else PARTIAL)
 
 
 def _on(title: str, images: int | None) -> str:
@@ -128,7 +141,7 @@ def figure5(
 
 def figure6(
     data: Data,
-    steps: Steps = 1000,
+    steps: Steps = 2000,
     images: Some = 6,
     runs: Runs = RUNS,
     results: Results = RESULTS,
@@ -148,7 +161,7 @@ def figure7(results: Results = RESULTS) -> None:
 
 def figure8(
     data: Data,
-    steps: Steps = 600,
+    steps: Steps = 1000,
     images: Some = 6,
     network: Annotated[list[str] | None, typer.Option(help="l4 or l8; repeatable.")] = None,
     quality: Annotated[int, typer.Option(help="JPEG quality.")] = 20,
@@ -181,8 +194,8 @@ def paper_command(
 def units_command(
     data: Data,
     network: Annotated[str, typer.Option(help="l4 or l8.")] = "l8",
-    steps: Annotated[int, typer.Option(help="Steps after which units are looked at again.")] = 500,
-    rate_steps: Annotated[int, typer.Option(help="Steps of each rate that is tried.")] = 100,
+    steps: Annotated[int, typer.Option(help="Steps after which units are looked at again.")] = 200,
+    rate_steps: Annotated[int, typer.Option(help="Steps of each rate that is tried.")] = 150,
     results: Results = RESULTS,
 ) -> None:
     """Dead and always-on units, and the highest learning rate, with and without symmetry."""

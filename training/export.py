@@ -12,7 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors.numpy import save
+from torch import Tensor
 
 from training.data import Luma, load_folder
 from training.evaluate import evaluate
@@ -80,8 +82,8 @@ drawings.
 """,
     "l8-q20": LENGTHENED.format(steps="5,000").rstrip()
     + """ In the
-first 14,000 steps the squared error counted alone. The weights are the mean of those after them and
-those at the end, which is better in PSNR-B than the first and in PSNR than the last.
+first 14,000 steps the squared error counted alone; the mean of the weights after them and after all
+is better in PSNR-B than the first and in PSNR than the last.
 """,
     "arcnn-q10": """
 These weights took a detour that the command doesn't: in the first 8,000 steps, a run of their own
@@ -99,8 +101,7 @@ them saw drawings.
     "l8-h264-coarse": """
 These weights took a detour that the command doesn't: 16,000, 30,000 and 42,000 steps were asked in
 turn, the rate falling to zero in the second half of each; these saw 15 % drawings and no pixel art.
-The weights are the mean of those after 42,000 steps and those at the end; the strengths were fitted
-to those at the end.
+The strengths were fitted to the weights at the end, not to the mean.
 """,
     "l8-mpeg-coarse": """
 These weights took a detour that the command doesn't: 15,000 steps were asked at first, at whose end
@@ -151,7 +152,7 @@ luma plane. {blind}
 | initialization | {initialization} |
 | optimizer | {method}, weight decay {weight_decay:g}, gradient norm at most {clip:g} |
 | learning rate | {schedule} |
-| weights | average of the steps' weights with decay {ema:g} |
+| weights | average of the steps' weights with decay {ema:g}{mean} |
 | steps | {step:,} of {steps:,}, {gigapixels:.2f} Gpx seen |
 | time | {minutes:.0f} min of steps, on a processor, without evaluations |
 | seed | {seed} |
@@ -226,12 +227,15 @@ def export(
     checkpoint: Path,
     models: Path,
     measurements: Sequence[Measurement],
+    earlier: Path | None = None,
 ) -> Model:
     """Write `models`/`name`/ from a checkpoint and refresh the tables of `models`.
 
     What is there stays until all is measured.
+    earlier: folder of a model exported at a step before, whose weights are averaged with the
+        checkpoint's.
     Raises ValueError if the checkpoint is damaged, of another objective, or of another network or
-    codec than the recipe of that name.
+    codec than the recipe of that name; ModelError if there is no such model at `earlier`.
     """
     state = read_checkpoint(checkpoint)
     held = Recipe(**state["recipe"])
@@ -248,8 +252,10 @@ def export(
     models.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=models) as work:
         folder = Path(work) / name
-        write_weights(state, folder)
         training = {key: state[key] for key in ("recipe", "step", "seconds")}
+        if earlier is not None:
+            state["average"], training["mean_with"] = _mean(state["average"], load(earlier))
+        write_weights(state, folder)
         write_metrics(folder, {"training": training})
         measure_all(folder, measurements)
         (models / name).mkdir(exist_ok=True)
@@ -257,6 +263,15 @@ def export(
             file.replace(models / name / file.name)
     refresh_tables(models)
     return load(models / name)
+
+
+def _mean(weights: Mapping[str, Tensor], earlier: Model) -> tuple[dict[str, Tensor], int]:
+    """The mean of `weights` and those of `earlier`, and the steps that these had seen."""
+    held = {name: torch.from_numpy(weight.copy()) for name, weight in earlier.weights.items()}
+    if {k: v.shape for k, v in held.items()} != {k: v.shape for k, v in weights.items()}:
+        raise ValueError(f"{earlier.name} is of another network: there is no mean with it")
+    mean = {name: (weight + held[name]) / 2 for name, weight in weights.items()}
+    return mean, earlier.metrics["training"]["step"]
 
 
 def measure_all(folder: Path, measurements: Sequence[Measurement]) -> None:
@@ -376,6 +391,9 @@ def card(model: Model) -> str:
         "schedule": _schedule(recipe),
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],
+        "mean": f"; the mean of that after {training['mean_with']:,} steps and after all"
+        if "mean_with" in training
+        else "",
         "gigapixels": training["step"] * recipe.batch * recipe.crop**2 / 1e9,
         "minutes": training["seconds"] / 60,
         "commit": model.commit,

@@ -1,4 +1,4 @@
-"""python -m training figure5 --data DIR --steps 600, and figure6, figure7, figure8, paper
+"""python -m training figure5 --data DIR, and figure6, figure7, figure8, paper
 
 Many small trainings: every curve of a figure gets the same number of steps, by our recipe at a
 small scale, and goes on where it was left. In a minute: python -m training figure6 --data DIR

@@ -133,9 +133,7 @@ def _seconds(text: str) -> float:
         if not value >= 0 or text.count(":") > 2:
             raise ValueError(text)
     except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no time; write 12.5, 1:30 or 0:01:30.5"
-        ) from None
+        raise typer.BadParameter(f"{text!r} is no time; write 12.5, 1:30 or 0:01:30.5") from None
     return value
 
 
