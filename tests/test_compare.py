@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,11 +34,11 @@ from vfilter.comparison.films import read_films
 from vfilter.comparison.measure import Clip
 from vfilter.comparison.metrics import flicker
 from vfilter.comparison.report import verdict
-from vfilter.comparison.results import Comparison, Run, shown
+from vfilter.comparison.results import Comparison, Run, shown, write_text
 from vfilter.comparison.rivals import FFMPEG, QPS, RIVALS, guessed, parse_rivals, table_qp
 from vfilter.comparison.shots import SOURCE, Shots
 from vfilter.comparison.split import halves
-from vfilter.comparison.sweep import best_value, sample_of, sweep
+from vfilter.comparison.sweep import Trial, best_value, sample_of, sweep
 from vfilter.comparison.table import cells, main
 from vfilter.errors import ArgumentError, InputError, OutputError
 from vfilter.luma import luma_plane
@@ -223,6 +226,37 @@ def test_a_failing_filter_tells_why() -> None:
         FFmpeg().filtered(planes, "spp=quality=99")
 
 
+def script(path: Path, *lines: str) -> Path:
+    """A shell script in place of FFmpeg: `lines`, and else FFmpeg itself."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, f'exec {FFmpeg().path} "$@"']) + "\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_filter_that_crashes_is_told_and_the_others_are_run(
+    tmp_path: Path, pristine: Path, model: Path
+) -> None:
+    """As fspp of FFmpeg 9 does in frames whose width is no multiple of 16."""
+    crashing = script(tmp_path / "crashing", 'case "$*" in *deblock*) kill -s SEGV $$;; esac')
+    given = {"models": [model], "frames": 1, "perceptual": False, "ffmpeg": crashing}
+    result = compare(pristine, degrade="mjpeg:10", against=["deblock", "pp7"], **given)  # type: ignore[arg-type]
+    crashed = [run for run in result.runs if run.family == "deblock"]
+    assert [run.variant for run in crashed] == ["as typed", "best of a sweep"]
+    assert all(run.notes == ("FFmpeg failed: it crashed (SIGSEGV)",) for run in crashed)
+    assert {trial.rival for trial in result.trials} == {"pp7"}
+    assert result.best("pp7") is not None
+
+
+def test_an_ffmpeg_in_this_folder_is_run(
+    tmp_path: Path, camera: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(tmp_path / "ff")
+    monkeypatch.chdir(tmp_path)
+    result = compare(camera, models=[model], against=["deblock"], ffmpeg="./ff", frames=1)
+    assert not result.runs[-1].failed
+    assert result.runs[-1].command.startswith(f"{tmp_path / 'ff'} ")
+
+
 @pytest.mark.parametrize("shape", [(3, 32, 48), (1, 33, 47)])
 def test_planes_come_back_as_they_went(shape: tuple[int, int, int]) -> None:
     planes = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
@@ -240,6 +274,39 @@ def test_csv_json_and_best() -> None:
     assert "1.50 dB of PSNR above the film" in verdict(result)
     assert "0.80 dB of PSNR above the best rival" in verdict(result)
     assert shown(math.inf, 2) == "∞"
+
+
+def test_frames_that_equal_the_original_leave_the_means_finite() -> None:
+    result = result_of(source=28.0, l8=29.0, spp=28.5)
+    black = replace(
+        result,
+        frames=3,
+        runs=tuple(replace(r, scores={"psnr": [math.inf, *r.scores["psnr"]]}) for r in result.runs),
+        trials=(Trial(rival="spp", chain="spp=qp=1", psnr=math.inf),),
+    )
+    assert [black.row(run)[1] for run in black.runs] == ["28.00", "29.00", "28.50"]
+    assert "1.00 dB of PSNR above the film" in verdict(black)
+    told = json.loads(black.to_json())
+    assert told["runs"][1]["overall"]["psnr"] == 29.0
+    assert told["trials"][0]["psnr"] is None
+
+
+def test_a_sweep_passes_over_frames_that_equal_the_original() -> None:
+    clean = np.full((2, 16, 16), 100, dtype=np.uint8)
+    damaged = clean + np.array([0, 8], dtype=np.uint8)[:, None, None]
+
+    def run(planes: NDArray[np.uint8], chain: str) -> NDArray[np.uint8]:
+        qp = int(chain.removeprefix("pp7=qp=").partition(":")[0])
+        return np.where(planes > 100, 101 + abs(qp - 13), planes).astype(np.uint8)
+
+    best, tried = sweep("pp7", damaged, clean, run)
+    assert best == {"": "pp7=qp=13:mode=soft"}
+    assert all(math.isfinite(trial.psnr) for trial in tried)
+
+
+def test_a_film_beside_itself_is_infinitely_above() -> None:
+    told = verdict(result_of(source=math.inf, l8=40, spp=41))
+    assert "l8: infinitely below the film as it came, 1.00 dB of PSNR below the best" in told
 
 
 def test_where_we_lose_is_told() -> None:
@@ -354,6 +421,15 @@ BAD: list[tuple[int, str, list[str]]] = [
     (5, "exists already", ["camera.avi", "--csv", "size.mkv"]),
     (5, "no container goes by that ending", ["camera.avi", "--video", "film.abc"]),
     (2, "two outputs have the name out", ["camera.avi", "--json", "out", "--csv", "out"]),
+    (2, "two outputs have the name out", ["camera.avi", "--json", "out", "--csv", "folder/../out"]),
+    (2, "name one, not -", ["camera.avi", "--json", "-"]),
+    (2, "name a file, not pipe", ["pipe"]),
+    (2, "name a file, not pipe", ["camera.avi", "--reference", "pipe"]),
+    (
+        2,
+        "size.mkv: input and output are the same file",
+        ["camera.avi", "--reference", "size.mkv", "--json", "size.mkv", "-y"],
+    ),
 ]
 """Exit code, what is told, and the arguments."""
 
@@ -373,6 +449,7 @@ def test_the_command_tells_bad_input_in_one_line(
     write_pristine(folder / "length.mkv", 4)
     write_pristine(folder / "rate.mkv", rate=30)
     (folder / "folder").mkdir()
+    os.mkfifo(folder / "pipe")
     bare = folder / "bare"
     bare.write_text("#!/bin/sh\necho ffmpeg version bare\n")
     bare.chmod(0o755)
@@ -400,6 +477,64 @@ def test_the_json_is_what_python_returns(
         for timed in each["runs"]:
             del timed["cost"], timed["fps"]
     assert told == json.loads(json.dumps(returned))
+
+
+def test_a_film_is_compared_with_itself(
+    run: Callable[..., Result], pristine: Path, tmp_path: Path
+) -> None:
+    """All is infinite; deblock at its least does nothing, for which it lacks no quantizer."""
+    path = tmp_path / "out.json"
+    given = ("--frames", "1", "--no-perceptual", "--against", "deblock", "--json", path)
+    result = run(pristine, "--reference", pristine, *given)
+    assert result.exit_code == 0, result.output
+    runs = json.loads(path.read_text())["runs"]
+    assert runs[0]["overall"]["psnr"] is None
+    assert runs[-1]["notes"] == ["returned its input unchanged"]
+
+
+def test_a_name_that_is_no_text_is_told(
+    run: Callable[..., Result], camera: Path, tmp_path: Path
+) -> None:
+    film = camera.rename(tmp_path / os.fsdecode(b"caf\xe9.avi"))
+    report = tmp_path / "out.html"
+    result = run(film, "--against", "deblock", "--report", report, "--frames", "1", "--quiet")
+    assert result.exit_code == 0, result.output
+    assert r"Comparison of caf\udce9.avi" in report.read_text(encoding="utf-8")
+
+
+def test_what_cannot_be_written_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.json"
+    path.write_text("old")
+
+    def full(self: Path, *_: object, **__: object) -> None:
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"can't be written \(No space left on device\)"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.parametrize("codec", ["mpeg2video", "mpeg4"])
+@pytest.mark.parametrize("rate", [Fraction(7), Fraction(120000, 1001), Fraction(359550, 11999)])
+def test_films_of_any_rate_are_degraded(tmp_path: Path, codec: str, rate: Fraction) -> None:
+    path = tmp_path / "out.mkv"
+    degrade(pictures(4), codec, 10, path, rate=rate)
+    with Source(path) as source:
+        assert sum(isinstance(item, VideoFrame) for item in source) == 4
+        assert float(source.rate) == pytest.approx(float(rate), rel=0.01)
+
+
+def test_the_smallest_frames_are_measured(tmp_path: Path, model: Path) -> None:
+    """Libvmaf crashes there."""
+    clip = write_pristine(tmp_path / "small.mkv", 2, width=16, height=16)
+    result = compare(clip, degrade="mjpeg:10", models=[model], against=[])
+    assert "xpsnr" in result.metrics
+    assert "vmaf" not in result.metrics
 
 
 def test_small_clips_are_measured_to_their_last_frame(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from vfilter.comparison.ffmpeg import Cost, FFmpeg
 from vfilter.comparison.films import Film, frames_of, luma_bytes
 from vfilter.comparison.measure import Clip, measured, perceptual_scores
 from vfilter.comparison.results import Run
-from vfilter.comparison.rivals import FFMPEG, RIVALS, guessed, table_qp
+from vfilter.comparison.rivals import BY_QUANTIZER, FFMPEG, RIVALS, guessed, table_qp
 from vfilter.comparison.shots import Shots
 from vfilter.comparison.sweep import Trial, sample_of, sweep
 from vfilter.errors import InputError
@@ -170,7 +170,8 @@ def _run_filter(bench: Bench, name: str, variant: str, chain: str) -> Run:
             reason += "; uspp takes no full-range (yuvj) pixels, which format= before it mends"
         return Run(**told, scores={}, cost=None, notes=(reason,), failed=True)
     clip = _output(bench, target)
-    notes, failed = _accidents(clip, bench.source)
+    untold = variant == AS_TYPED and name in BY_QUANTIZER and bench.source.codec not in QP_CODECS
+    notes, failed = _accidents(clip, bench.source, untold=untold)
     scores = _kept(bench, chain, clip)
     return Run(**told, scores=scores, cost=cost, notes=notes, failed=failed)
 
@@ -212,8 +213,11 @@ def _steps(chain: str) -> list[float] | None:
     return None if step == chain else [float(step)] * 64
 
 
-def _accidents(clip: Clip, source: Film) -> tuple[tuple[str, ...], bool]:
-    """What went wrong in the output of a filter, and whether it is unfit to be judged by."""
+def _accidents(clip: Clip, source: Film, *, untold: bool) -> tuple[tuple[str, ...], bool]:
+    """What went wrong in the output of a filter, and whether it is unfit to be judged by.
+
+    untold: whether it lacked a quantizer.
+    """
     black = sum(
         int(plane.max() == 0 and before.max() > 0)
         for plane, before in zip(clip.planes, source.clip.planes, strict=True)
@@ -221,8 +225,7 @@ def _accidents(clip: Clip, source: Film) -> tuple[tuple[str, ...], bool]:
     if black:
         return (f"{black} of {clip.frames} frames came out black: no run to judge it by",), True
     if _apart(clip, source.clip) == 0:
-        tells = source.codec in QP_CODECS
-        reason = "" if tells else f": FFmpeg's {source.codec} decoder tells it no quantizer"
+        reason = "" if not untold else f": FFmpeg's {source.codec} decoder tells it no quantizer"
         return (f"returned its input unchanged{reason}",), False
     return (), False
 

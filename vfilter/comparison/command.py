@@ -85,20 +85,17 @@ def compare_command(
         "video": video,
         "overwrite": overwrite,
     }
-    texts = [path for path in (as_json, as_csv) if path is not None]
     with _errors(debug=debug), heeding_signals(piped=False):
-        from vfilter.comparison.runs import compare
-        from vfilter.errors import ArgumentError
-        from vfilter.pipeline import check_target
+        from vfilter.comparison.results import write_text
+        from vfilter.comparison.runs import check_outputs, compare
 
-        outputs = [path for path in (report, as_json, as_csv, video) if path is not None]
-        if twice := [path for path in outputs if outputs.count(path) > 1]:
-            raise ArgumentError(f"two outputs have the name {twice[0]}; give each its own")
-        for path in texts:
-            check_target(input, path, overwrite=overwrite)
+        outputs = (report, as_json, as_csv, video)
+        check_outputs((input, reference), outputs, overwrite=overwrite)
         result = compare(input, **options, progress=None if quiet else _tell)
-        for path in texts:
-            _write(path, result.to_json() if path is as_json else result.to_csv())
+        if as_json is not None:
+            write_text(as_json, result.to_json())
+        if as_csv is not None:
+            write_text(as_csv, result.to_csv())
         if not quiet:
             print(result.to_text())
 
@@ -109,13 +106,3 @@ def _names(text: str) -> list[str]:
 
 def _tell(what: str) -> None:
     print(f"{what} ...", file=sys.stderr, flush=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write `text` to `path`. Raises OutputError."""
-    from vfilter.errors import OutputError
-
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: can't be written ({error.strerror or error})") from error

@@ -22,12 +22,16 @@ from vfilter.luma import luma_plane
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
     "h264": ("libx264", {}),
     "mpeg4": ("mpeg4", {}),
-    "mpeg2video": ("mpeg2video", {}),
+    "mpeg2video": ("mpeg2video", {"strict": "experimental"}),  # or else at few frame rates alone
     "hevc": ("libx265", {"x265-params": "log-level=error"}),
     "vp9": ("libvpx-vp9", {"b": "0", "cpu-used": "4"}),
     "av1": ("libsvtav1", {"preset": "8"}),
 }
 """Encoders besides Pillow's for JPEG, and their options."""
+
+FINEST = 65535
+"""Units of time in a second at most that MPEG-4 has (ISO/IEC 14496-2, vop_time_increment_resolution
+of 16 bits), which what phones record may exceed."""
 
 DEGRADATIONS = {
     "mjpeg": ("mjpeg", 1, 100),
@@ -137,11 +141,12 @@ def _encode(
     encoder, options = ENCODERS[codec]
     scale = {"qmin": str(setting), "qmax": str(setting)}
     given = scale if codec.startswith("mpeg") else {"crf": str(setting)}
-    stream = output.add_stream(encoder, rate=rate, options=options | given)
+    unit = (1 / rate).limit_denominator(FINEST)
+    stream = output.add_stream(encoder, rate=1 / unit, options=options | given)
     stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
     for index, frame in enumerate(frames):
-        frame.pts, frame.time_base = index, 1 / rate
+        frame.pts, frame.time_base = index, unit
         frame.pict_type = PictureType.NONE
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))

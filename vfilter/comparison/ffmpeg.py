@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,9 @@ class FFmpeg:
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        self.path = _bundled() if path is None else str(path)
+        named = _bundled() if path is None else str(path)
+        found = shutil.which(named) or named
+        self.path = str(Path(found).absolute())  # it is run in other folders
         self.version = self._told("-version").partition("\n")[0]
 
     @cached_property
@@ -67,7 +70,8 @@ class FFmpeg:
         done = subprocess.run(command, cwd=folder, capture_output=True, check=False)
         said = done.stderr.decode(errors="replace")
         if done.returncode:
-            raise InputError(f"FFmpeg failed: {_reason(said)} (command: {shlex.join(command)})")
+            reason = _reason(said, done.returncode)
+            raise InputError(f"FFmpeg failed: {reason} (command: {shlex.join(command)})")
         found = BENCHMARK.search(said)
         if found is None:
             raise InputError(f"{self.path}: tells no times with -benchmark; {INSTALL}")
@@ -94,7 +98,7 @@ class FFmpeg:
             check=False,
         )
         if done.returncode or len(done.stdout) != planes.size:
-            reason = _reason(done.stderr.decode(errors="replace"))
+            reason = _reason(done.stderr.decode(errors="replace"), done.returncode)
             raise InputError(f"FFmpeg failed with the filter {chain}: {reason}")
         return np.frombuffer(done.stdout, dtype=np.uint8).reshape(planes.shape)
 
@@ -124,8 +128,13 @@ def _bundled() -> str:
     return found
 
 
-def _reason(said: str) -> str:
-    """The line of FFmpeg's messages that tells most: the first that speaks of an error."""
+def _reason(said: str, code: int) -> str:
+    """The line of FFmpeg's messages that tells most: the first that speaks of an error.
+
+    code: its exit code, of which -n says that signal n ended it.
+    """
+    if code < 0:
+        return f"it crashed ({signal.Signals(-code).name})"
     lines = [line for line in said.splitlines() if line.strip()]
     telling = [line for line in lines if re.search(r"error|invalid|no such|cannot", line, re.I)]
     first = (telling or lines or ["it said nothing"])[0]

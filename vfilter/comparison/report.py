@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 
 from vfilter.comparison.metrics import psnr
 from vfilter.comparison.pictures import LOSSLESS_PIXELS, Painter, data_url, read_frames
-from vfilter.comparison.results import DIGITS, LESS_IS_BETTER, TITLES, Comparison, Run, label, shown
+from vfilter.comparison.results import (
+    DIGITS,
+    LESS_IS_BETTER,
+    TITLES,
+    Comparison,
+    Run,
+    label,
+    shown,
+    write_text,
+)
 from vfilter.comparison.shots import REFERENCE, SOURCE, Place, Shots
-from vfilter.errors import OutputError
-from vfilter.sink import part_of
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -54,14 +61,7 @@ def write_report(
     film: what was restored, whose chroma the pictures have; full_range: how to show their codes.
     Raises OutputError if `path` can't be written.
     """
-    text = report_html(result, shots, film, full_range=full_range)
-    part = part_of(Path(path))
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: can't be written ({error.strerror or error})") from error
+    write_text(path, report_html(result, shots, film, full_range=full_range))
 
 
 def report_html(result: Comparison, shots: Shots, film: Path, *, full_range: bool) -> str:
@@ -82,7 +82,7 @@ def report_html(result: Comparison, shots: Shots, film: Path, *, full_range: boo
         commands=_commands(result),
         trials=_trials(result),
         machine=_definitions({**result.versions, **result.machine}),
-        csv="data:text/csv;charset=utf-8," + quote(result.frames_csv()),
+        csv="data:text/csv;charset=utf-8," + quote(result.frames_csv(), errors="backslashreplace"),
         data=_script_json(_plots(result) | {"shots": _shots(result, shots, show)}),
         uplot_css=(ASSETS / "uPlot.min.css").read_text(encoding="utf-8"),
         uplot_js=(ASSETS / "uPlot.iife.min.js").read_text(encoding="utf-8"),
@@ -101,23 +101,24 @@ def verdict(result: Comparison) -> str:
         )
     source = result.runs[0]
     rivals = [run for run in result.headline if run.family not in ("source", "ours")]
-    best = max(rivals, key=lambda run: run.mean("psnr"), default=None)
+    best = max(rivals, key=lambda run: result.mean(run, "psnr"), default=None)
     sentences = []
     for run in (run for run in result.runs if run.family == "ours"):
-        sentence = f"{run.name}: {_ahead(run, source)} the film as it came"
+        sentence = f"{run.name}: {_ahead(result, run, source)} the film as it came"
         if best is not None:
-            sentence += f", {_ahead(run, best)} the best rival, {label(best)}"
+            sentence += f", {_ahead(result, run, best)} the best rival, {label(best)}"
             pace = run.fps(result.frames) / best.fps(result.frames)
             sentence += f", at {pace:.2g} times its speed" if math.isfinite(pace) else ""
         sentences.append(sentence + ".")
     return " ".join(sentences)
 
 
-def _ahead(run: Run, other: Run) -> str:
-    gain = run.mean("psnr") - other.mean("psnr")
-    if not math.isfinite(gain):
-        return "not to be told from" if math.isnan(gain) else "infinitely above"
-    return f"{abs(gain):.2f} dB of PSNR {'above' if gain >= 0 else 'below'}"
+def _ahead(result: Comparison, run: Run, other: Run) -> str:
+    gain = result.mean(run, "psnr") - result.mean(other, "psnr")
+    if math.isnan(gain):
+        return "not to be told from"
+    much = f"{abs(gain):.2f} dB of PSNR" if math.isfinite(gain) else "infinitely"
+    return f"{much} {'above' if gain >= 0 else 'below'}"
 
 
 def _facts(result: Comparison) -> str:
@@ -156,7 +157,7 @@ def _best_mean(result: Comparison, metric: str) -> str:
     """The best mean of a metric as the table shows it; nothing where it is no quality."""
     if not result.has_reference:
         return ""
-    means = [run.mean(metric) for run in result.runs if not run.failed]
+    means = [result.mean(run, metric) for run in result.runs if not run.failed]
     told = [mean for mean in means if not math.isnan(mean)]
     pick = min if metric in LESS_IS_BETTER else max
     return shown(pick(told), DIGITS.get(metric, 2)) if told else ""

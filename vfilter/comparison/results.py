@@ -9,12 +9,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vfilter.comparison.ffmpeg import Cost
 from vfilter.comparison.sweep import Trial
+from vfilter.errors import OutputError
+from vfilter.sink import part_of
 
 TITLES = {
     "psnr": "PSNR dB",
@@ -106,6 +109,17 @@ class Comparison:
             f for f in dict.fromkeys(r.family for r in self.runs) if f not in ("source", "ours")
         ]
 
+    def mean(self, run: Run, metric: str) -> float:
+        """The mean of a metric over the frames where it is finite in all runs; all, if none is.
+
+        One frame that equals the original, as black ones do, would make a mean of PSNR infinite.
+        """
+        values = [other.scores[metric] for other in self.runs if metric in other.scores]
+        common = np.isfinite(values).all(axis=0)
+        if metric not in run.scores or not common.any():
+            return run.mean(metric)
+        return float(np.asarray(run.scores[metric])[common].mean())
+
     def best(self, family: str) -> Run | None:
         """The run of a rival with the highest PSNR; without a reference its last.
 
@@ -114,7 +128,7 @@ class Comparison:
         runs = [run for run in self.runs if run.family == family and not run.failed]
         if not runs:
             return None
-        return max(runs, key=lambda run: run.mean("psnr")) if self.has_reference else runs[-1]
+        return max(runs, key=lambda run: self.mean(run, "psnr")) if self.has_reference else runs[-1]
 
     @property
     def headline(self) -> list[Run]:
@@ -128,8 +142,10 @@ class Comparison:
         facts = asdict(self) | {"rate": str(self.rate)}
         for run, told in zip(self.runs, facts["runs"], strict=True):
             told["scores"] = {k: [_finite(v) for v in values] for k, values in run.scores.items()}
-            told["overall"] = {name: _finite(run.mean(name)) for name in run.scores}
+            told["overall"] = {name: _finite(self.mean(run, name)) for name in run.scores}
             told["fps"] = _finite(run.fps(self.frames))
+        for trial in facts["trials"]:
+            trial["psnr"] = _finite(trial["psnr"])
         return facts
 
     def to_json(self) -> str:
@@ -142,7 +158,7 @@ class Comparison:
         rows = []
         for run in self.runs:
             times = (None, None) if run.cost is None else (run.cost.seconds, run.cost.cpu_seconds)
-            means = [_finite(run.mean(name)) for name in self.metrics]
+            means = [_finite(self.mean(run, name)) for name in self.metrics]
             fps = _finite(run.fps(self.frames))
             told = [run.name, run.family, run.variant, *means, fps, *times]
             rows.append([*told, "; ".join(run.notes)])
@@ -174,8 +190,23 @@ class Comparison:
     def row(self, run: Run) -> list[str]:
         """The cells of a run in a table: name, metrics, frames per second, CPU seconds."""
         cpu = math.nan if run.cost is None else run.cost.cpu_seconds
-        means = [shown(run.mean(name), DIGITS.get(name, 2)) for name in self.metrics]
+        means = [shown(self.mean(run, name), DIGITS.get(name, 2)) for name in self.metrics]
         return [label(run), *means, shown(run.fps(self.frames), 1), shown(cpu, 3)]
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` to `path`, which has its name only when it is complete.
+
+    What of a file's name is no text is written as its number. Raises OutputError.
+    """
+    part = part_of(Path(path))
+    try:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: can't be written ({error.strerror or error})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def label(run: Run) -> str:

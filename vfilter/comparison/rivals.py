@@ -97,6 +97,9 @@ much slower one; its best quantizer is that of a sixteenth of its shifts (measur
 FFMPEG = tuple(name for name, rival in RIVALS.items() if rival.typed is not None)
 """The rivals that are filters of FFmpeg."""
 
+BY_QUANTIZER = tuple(name for name in FFMPEG if "qp" in RIVALS[name].axes)
+"""Those of them that need a quantizer."""
+
 
 def parse_rivals(names: Sequence[str]) -> list[str]:
     """The names of rivals, each once.

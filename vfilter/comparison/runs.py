@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from vfilter.bitstream import QP_CODECS
 from vfilter.comparison.bench import Bench, chains, run_ours, run_rival, run_untouched
 from vfilter.comparison.degrade import parse_degradation
@@ -20,12 +22,16 @@ from vfilter.comparison.shots import Shots
 from vfilter.comparison.split import with_sound, write_split
 from vfilter.comparison.sweep import Trial
 from vfilter.errors import ArgumentError, InputError
+from vfilter.opening import is_pipe
 from vfilter.pipeline import check_target
 from vfilter.probe import compression
 from vfilter.sink import muxer_of
 from vfilter.source import STANDARD_STREAM
 
 Say = Callable[[str], None]
+
+VMAF_MORE_THAN = 16
+"""Pixels across and down of which libvmaf needs more; with as many it crashes (measured)."""
 
 
 def compare(
@@ -62,9 +68,7 @@ def compare(
     """
     _check_arguments(input, reference, degrade, models)
     rivals = parse_rivals(against)
-    for output in (report, video):
-        if output is not None:
-            check_target(input, output, overwrite=overwrite)
+    check_outputs((input, reference), (report, video), overwrite=overwrite)
     if video is not None:
         muxer_of(video)
     say: Say = progress or (lambda _: None)
@@ -88,7 +92,7 @@ def compare(
             trials=tuple(trials),
             versions=versions(binary),
             machine=machine(),
-            notes=tuple(_notes(bench, rivals, degrade)),
+            notes=tuple(_notes(bench, rivals, degrade, runs)),
         )
         if video is not None:
             say(f"writing {video}")
@@ -119,8 +123,33 @@ def _check_arguments(
     if not models:
         raise ArgumentError("models is empty: name at least one")
     for path in (input, reference):
-        if str(path) == STANDARD_STREAM:
-            raise ArgumentError("a comparison reads its files several times; name a file, not -")
+        if path is not None and is_pipe(path):
+            raise ArgumentError(
+                f"a comparison reads its files several times; name a file, not {path}"
+            )
+
+
+def check_outputs(
+    inputs: Sequence[str | Path | None],
+    outputs: Sequence[str | Path | None],
+    *,
+    overwrite: bool,
+) -> None:
+    """Refuse outputs that are no new files; what is None is not asked for.
+
+    Raises OutputError, and ArgumentError where one is an input, standard output, or another one.
+    """
+    named = [output for output in outputs if output is not None]
+    for output in named:
+        if str(output) == STANDARD_STREAM:
+            raise ArgumentError("a comparison writes files; name one, not -")
+        for input in inputs:
+            if input is not None:
+                check_target(input, output, overwrite=overwrite)
+    places = [Path(output).resolve() for output in named]
+    for output, place in zip(named, places, strict=True):
+        if places.count(place) > 1:
+            raise ArgumentError(f"two outputs have the name {output}; give each its own")
 
 
 def _require(ffmpeg: FFmpeg, rivals: Sequence[str]) -> None:
@@ -142,7 +171,9 @@ def _bench(
     perceptual: bool,
 ) -> Bench:
     source, clean = films
-    wanted = ("xpsnr", "libvmaf") if perceptual and clean is not None else ()
+    wanted = ["xpsnr", "libvmaf"] if perceptual and clean is not None else []
+    if min(source.clip.width, source.clip.height) <= VMAF_MORE_THAN:
+        wanted = wanted[:1]
     return Bench(
         ffmpeg=ffmpeg,
         folder=folder,
@@ -176,7 +207,9 @@ def _all_runs(
     return runs, trials
 
 
-def _notes(bench: Bench, rivals: Sequence[str], degrade: str | None) -> Iterator[str]:
+def _notes(
+    bench: Bench, rivals: Sequence[str], degrade: str | None, runs: Sequence[Run]
+) -> Iterator[str]:
     """What a reader must know of the material."""
     source, clean = bench.source, bench.clean
     if told := compression(source.path):
@@ -201,6 +234,13 @@ def _notes(bench: Bench, rivals: Sequence[str], degrade: str | None) -> Iterator
             "The sweep chooses each filter's setting by its PSNR against the reference, which "
             "nobody has outside a test: it shows the filter at its best."
         )
+        psnrs = [run.scores["psnr"] for run in runs if run.scores]
+        frames = source.clip.frames
+        if 0 < (exact := int(np.isinf(psnrs).any(axis=0).sum())) < frames:
+            yield (
+                f"{exact} of {frames} frames equal the reference in the film or in a run; as their "
+                "PSNR is infinite, the means leave them out."
+            )
     if source.codec not in QP_CODECS:
         yield (
             f"FFmpeg's {source.codec} decoder tells filters no quantizer. As typed, without qp=, "

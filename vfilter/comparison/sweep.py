@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from vfilter.comparison.metrics import psnr
 from vfilter.comparison.rivals import RIVALS
+from vfilter.errors import InputError
 
 ROUNDS = 2
 """Times that each setting is swept again where a filter has more than one."""
@@ -55,26 +57,32 @@ def sweep(
     """The best chain of each group of the rival `name`, and all that was tried.
 
     damaged, clean: samples (N, H, W) of the degraded film and of the original.
-    run: makes of planes (N, H, W) what a chain makes of them.
+    run: makes of planes (N, H, W) what a chain makes of them. A chain that it raises InputError
+        for is worse than all others.
     """
     rival = RIVALS[name]
+    harmed = (damaged != clean).any(axis=(1, 2))
+    if harmed.any():  # a frame as good as the original, mostly black, would make all means infinite
+        damaged, clean = damaged[harmed], clean[harmed]
     damaged, clean = damaged[:: rival.every], clean[:: rival.every]
     tried: dict[str, float] = {}
 
     def score(chain: str) -> float:
         chain = chain.replace(*rival.quicker)
         if chain not in tried:
-            restored = run(damaged, chain)
-            tried[chain] = float(
-                np.mean([psnr(*pair) for pair in zip(restored, clean, strict=True)])
-            )
+            try:
+                pairs = zip(run(damaged, chain), clean, strict=True)
+                tried[chain] = float(np.mean([psnr(*pair) for pair in pairs]))
+            except InputError:
+                tried[chain] = -math.inf
         return tried[chain]
 
     best = {
         label: max((_tuned(template, rival.axes, score) for template in templates), key=score)
         for label, templates in rival.groups.items()
     }
-    return best, [Trial(rival=name, chain=chain, psnr=value) for chain, value in tried.items()]
+    ran = {chain: value for chain, value in tried.items() if value > -math.inf}
+    return best, [Trial(rival=name, chain=chain, psnr=value) for chain, value in ran.items()]
 
 
 def _tuned(

@@ -45,7 +45,7 @@ def cells(results: Sequence[Comparison], against: Sequence[str]) -> list[str]:
     """The cells of one row but its head: of the film, of ours and of the rivals `against`."""
     ours: list[Run | None] = [result.runs[1] for result in results]
     rivals: list[list[Run | None]] = [[result.best(name) for result in results] for name in against]
-    source = np.mean([result.runs[0].mean("psnr") for result in results])
+    source = np.mean([result.mean(result.runs[0], "psnr") for result in results])
     gains = [shown(_gain(results, runs), 2) for runs in [ours, *rivals]]
     paces = [shown(_pace(results, runs), 2) for runs in rivals]
     others = [f"{gain} ({pace}x)" for gain, pace in zip(gains[1:], paces, strict=True)]
@@ -54,10 +54,11 @@ def cells(results: Sequence[Comparison], against: Sequence[str]) -> list[str]:
 
 def _gain(results: Sequence[Comparison], runs: Iterable[Run | None]) -> float:
     """Mean gain of `runs` in PSNR over the film, in dB; 0 for a rival that failed altogether."""
-    pairs = zip(results, runs, strict=True)
-    return float(
-        np.mean([run.mean("psnr") - r.runs[0].mean("psnr") if run else 0.0 for r, run in pairs])
-    )
+    gains = [
+        result.mean(run, "psnr") - result.mean(result.runs[0], "psnr") if run else 0.0
+        for result, run in zip(results, runs, strict=True)
+    ]
+    return float(np.mean(gains))
 
 
 def _pace(results: Sequence[Comparison], runs: Iterable[Run | None]) -> float:
