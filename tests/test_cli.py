@@ -664,6 +664,39 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path, model: Path) -> Non
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_nobody_need_take_what_is_told(closed: str, camera: Path, tmp_path: Path) -> None:
+    """And nothing of it gets among the frames."""
+    command = f'exec {sys.executable} -c "{COMMAND[2]}" in.avi - --strength 0 --progress json'
+    frames = {
+        subprocess.run(["bash", "-c", f"{command} {to}"], capture_output=True, check=True).stdout
+        for to in ("", closed)
+    }
+    assert len(frames) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        ("- out.mp4 <&-", 3, "-: reading failed (Bad file descriptor)"),
+        ("in.avi - >&-", 5, "-: can't be written (Bad file descriptor)"),
+        ("in.avi - >/dev/full", 5, "-: can't be written (No space left on device)"),
+        ("probe in.avi >&-", 5, "standard output can't be written (Bad file descriptor)"),
+        ("models >/dev/full", 5, "standard output can't be written (No space left on device)"),
+    ],
+)
+def test_standard_streams_that_fail(
+    arguments: str, code: int, told: str, camera: Path, tmp_path: Path
+) -> None:
+    command = f'exec {sys.executable} -c "{COMMAND[2]}" {arguments}'
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=buffered)
+    assert done.returncode == code
+    assert all(line.startswith(("vdeblock: ", "stream 1: ")) for line in done.stderr.splitlines())
+    assert told in done.stderr.splitlines()[-1]
+    assert names(tmp_path) == {"in.avi"}
+
+
 def test_a_pipe_of_what_needs_seeking_is_an_error_that_says_so(tmp_path: Path, model: Path) -> None:
     """The header of an mp4 lies behind its pictures."""
     content = media.video_file(tmp_path / "in.mp4", frames=200).read_bytes()

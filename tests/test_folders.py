@@ -115,11 +115,13 @@ def test_outputs_inside_the_folder_are_no_inputs(clips: Path, tmp_path: Path) ->
     assert tree(clips / "restored") == DONE
 
 
-def test_a_folder_into_itself_is_refused(clips: Path) -> None:
+@pytest.mark.parametrize("options", [["--overwrite"], ["--ending", "mp4"]])
+def test_a_folder_into_itself_is_refused(options: list[str], clips: Path) -> None:
+    """Another ending would not do: the next run would take the outputs for inputs."""
     before = tree(clips)
-    result = run("clips", "clips", "--overwrite")
+    result = run("clips", "clips", *options)
     assert result.exit_code == 2
-    assert "input and output are the same file" in result.stderr.splitlines()[-1]
+    assert "clips: holds the input clips; name another folder" in result.stderr
     assert tree(clips) == before
 
 
@@ -144,6 +146,22 @@ def test_dry_run_of_a_folder(clips: Path, tmp_path: Path) -> None:
     assert "[2/4] clips/2004/party/tape.mpg -> out/2004/party/tape.mkv" in result.stdout
     assert result.stdout.count("speed: about") == 3
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_tells_what_is_finished_or_in_the_way(clips: Path, tmp_path: Path) -> None:
+    (clips / "broken.avi").unlink()
+    assert run("clips", "out").exit_code == 0
+    (tmp_path / "out" / "phone.mp4").write_bytes(b"precious")
+    result = run("clips", "out", "--dry-run")
+    assert result.exit_code == 5
+    assert result.stderr == "vdeblock: out/phone.mp4: exists already; --overwrite replaces it\n"
+    assert "out/2004/MVI_1.AVI: finished already\n" in result.stdout
+    assert result.stdout.count("finished already") == 2 and "speed:" not in result.stdout
+    again = run("clips", "out", "--dry-run", "--no-resume", "--overwrite")
+    assert (again.exit_code, again.stdout.count("speed: about")) == (0, 3)
+    one = ("clips/2004/MVI_1.AVI", "out/2004/MVI_1.AVI", "--dry-run")
+    assert run(*one, "--resume").stdout == "out/2004/MVI_1.AVI: finished already\n"
+    assert run(*one).exit_code == 5
 
 
 def test_a_fault_in_one_file_does_not_stop_the_others(
@@ -199,6 +217,8 @@ def test_what_concerns_every_file_is_told_once(
         (["nowhere.avi", "--output-dir", "out"], 3, "nowhere.avi: no such file"),
         (["clips/2004", "clips"], 2, "clips: holds the input clips/2004; name another folder"),
         (["", "out"], 2, "a name is empty"),
+        (["clips", "-"], 2, "a folder's videos don't fit into one stream; name a folder"),
+        (["clips/phone.mp4", "out", "--ending", "mkv"], 2, "--ending is for several files; here"),
     ],
 )
 def test_an_error_is_one_line_and_a_code(

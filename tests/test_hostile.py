@@ -179,6 +179,24 @@ def test_without_permission(arguments: list[str], code: int, told: str, tmp_path
     assert names(tmp_path) == {"in.avi", "secret.avi", "sealed", "read-only"}
 
 
+def test_a_folder_in_a_folder_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    root = os.geteuid() == 0
+    if root and shutil.which("setpriv") is None:
+        pytest.skip("everything is readable for root, and there is no setpriv")
+    (tmp_path / "clips").mkdir()
+    media.camera(tmp_path / "clips" / "in.avi")
+    for name in ("sealed", ".hidden"):
+        (tmp_path / "clips" / name).mkdir(mode=0)
+    command = [*WITHOUT_POWERS * root, *COMMAND, "clips", "out", "--quiet"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (tmp_path / "clips" / "sealed").chmod(0o700)
+    (tmp_path / "clips" / ".hidden").chmod(0o700)
+    told = "clips/sealed: reading failed (Permission denied); check its disk or connection"
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [f"vdeblock: {told}", f"vdeblock: failed: {told}"]
+    assert names(tmp_path / "out") == {"in.avi"}
+
+
 def cut_model(folder: Path) -> None:
     path = folder / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])

@@ -30,6 +30,7 @@ from comparison import assert_films, read_film, read_tracks
 from vfilter import Summary, restore_video
 from vfilter.errors import OutputError
 from vfilter.job import is_finished, mark
+from vfilter.pipeline import Progress
 from vfilter.segments import ENDING, SEGMENT, Segments, discard, folder_of
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
@@ -214,6 +215,21 @@ def test_a_run_that_fails_keeps_what_it_has(take: Path, tmp_path: Path) -> None:
         )
     assert restore_video(take, output, **FAST).reused >= 4
     assert names(tmp_path) == {"out.mkv"}
+
+
+def test_progress_tells_the_speed_of_what_is_restored(take: Path, tmp_path: Path) -> None:
+    """What an unfinished run has left comes in no time, and tells nothing of the rest."""
+    output = tmp_path / "out.mkv"
+    cut_short(take, output, strength=0)
+    seen: list[Progress] = []
+    restore_video(take, output, strength=0, segment=SHORT, progress=seen.append)
+    kept = seen[-1].kept
+    assert 0 < kept <= 55 and seen[kept - 1].kept == kept
+    assert seen[kept - 1].eta is None and seen[kept - 1].speed == 0
+    assert 0 < seen[-1].keeping < seen[-1].seconds and seen[-1].fps > 0
+    half = Progress(frames=60, total=100, seconds=11, media_seconds=6, kept=50, keeping=1)
+    assert (half.fps, half.eta) == (1, 40)
+    assert half.speed == pytest.approx(0.1)
 
 
 def test_a_run_that_finished_nothing_leaves_nothing(take: Path, tmp_path: Path) -> None:

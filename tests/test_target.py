@@ -223,6 +223,24 @@ def test_the_name_comes_when_the_file_is_complete(camera: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("resume", [True, False])
+def test_what_comes_to_the_name_meanwhile_is_kept(
+    resume: bool, camera: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out.mp4"
+
+    def progress(step: Any) -> None:
+        output.write_bytes(b"precious")
+
+    options: Any = {"strength": 0, "resume": resume, "progress": progress}
+    with pytest.raises(OutputError, match="exists already; --overwrite replaces it"):
+        restore_video(camera, output, **options)
+    assert output.read_bytes() == b"precious"
+    assert names(tmp_path) - {"out.mp4.vdeblock"} == {"in.avi", "out.mp4"}
+    assert restore_video(camera, output, overwrite=True, **options).reused == resume
+    assert len(read_film(output).times) == media.FRAMES
+
+
+@pytest.mark.parametrize("resume", [True, False])
 def test_an_output_outlives_its_input(resume: bool, camera: Path, tmp_path: Path) -> None:
     output, changed = tmp_path / "out.mp4", camera.stat().st_mtime_ns
 

@@ -13,7 +13,7 @@ import pytest
 from av.packet import Packet
 
 from vfilter import restore_video
-from vfilter.errors import OutputError
+from vfilter.errors import ArgumentError, OutputError
 from vfilter.verify import Record
 
 CLIPS: dict[str, Callable[[Path], Path]] = {
@@ -28,7 +28,8 @@ CLIPS: dict[str, Callable[[Path], Path]] = {
 
 
 @pytest.mark.parametrize(
-    ("ending", "lossless"), [("mkv", True), ("mp4", False), ("mov", True), ("avi", False)]
+    ("ending", "lossless"),
+    [("mkv", True), ("mp4", False), ("mov", True), ("avi", False), ("y4m", True)],
 )
 @pytest.mark.parametrize("name", CLIPS)
 def test_what_is_right_is_found_to_be_right(
@@ -39,6 +40,11 @@ def test_what_is_right_is_found_to_be_right(
     summary = restore_video(path, output, verify=True, **options)
     assert summary.verified.startswith(f"{summary.frames} frames at their times")
     assert ("chroma to the bit" in summary.verified) == lossless
+
+
+def test_standard_output_can_not_be_read_back(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="verify needs a named output"):
+        restore_video(media.camera(tmp_path / "in.avi"), "-", verify=True)
 
 
 def test_copied_sound_is_compared_to_the_byte(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from vfilter.console import (
     clock,
     count_of,
     file_as_json,
+    make_streams_serve,
     plan_as_json,
     print_plan,
     print_summary,
@@ -34,7 +35,7 @@ from vfilter.console import (
     summary_as_json,
     tell,
 )
-from vfilter.errors import ArgumentError, DeviceError, ModelError, VdeblockError
+from vfilter.errors import ArgumentError, DeviceError, ModelError, OutputError, VdeblockError
 from vfilter.memory import steady
 from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
@@ -106,9 +107,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal can't show
-        with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    make_streams_serve()
     app()
 
 
@@ -336,6 +335,8 @@ def restore_command(
             return
         folder = _folder(paths, output_dir)
         if folder is None:
+            if ending is not None:
+                raise typer.BadParameter("--ending is for several files; here OUTPUT has its own")
             pairs = [(paths[0], paths[1])]
         else:
             from vfilter.folders import pairs_of
@@ -344,17 +345,14 @@ def restore_command(
             found = pairs_of([Path(path) for path in inputs], folder, ending)
             pairs = [(str(path), str(target)) for path, target in found]
         if dry_run and folder is None:
-            from vfilter.pipeline import check_target
-
-            check_target(*pairs[0], overwrite=overwrite)
-            _dry_run(*pairs[0], arguments, max_pixels, allow_loss=allow_loss)
+            _dry_run(*pairs[0], arguments, means, resume)
             return
         if dry_run:
             failed: list[tuple[str, int]] = []
             for number, pair in enumerate(pairs, 1):
                 tell(f"[{number}/{len(pairs)}] {pair[0]} -> {pair[1]}", to=sys.stdout)
                 with _passing_over(failed, debug=debug):
-                    _dry_run(*pair, arguments, max_pixels, allow_loss=allow_loss)
+                    _dry_run(*pair, arguments, means, resume, many=True)
             _end_with(failed)
             return
         with heeding_signals(piped=pairs[0][1] == "-") as interruption:
@@ -383,7 +381,11 @@ def _folder(paths: list[str], output_dir: Path | None) -> Path | None:
         raise typer.BadParameter("OUTPUT is missing (or --preview PNG)")
     if len(paths) > 2:
         raise typer.BadParameter("several inputs need --output-dir DIR")
-    return Path(paths[1]) if _is_folder(paths[0]) else None
+    if not _is_folder(paths[0]):
+        return None
+    if paths[1] == "-":
+        raise typer.BadParameter("a folder's videos don't fit into one stream; name a folder")
+    return Path(paths[1])
 
 
 def _is_folder(path: str) -> bool:
@@ -409,13 +411,11 @@ def _restore(
 
     many: whether it is one of many, of which the finished ones are left as they are.
     """
-    from vfilter.job import is_finished
     from vfilter.opening import is_pipe
     from vfilter.pipeline import Progress, restore_video
     from vfilter.segments import discard, folder_of, is_unfinished
 
-    keeps = resume or (many and not means["overwrite"])
-    if keeps and output != "-" and is_finished(Path(output), Path(input), arguments):
+    if _is_done(input, output, arguments, means, resume, many=many):
         discard(Path(output))
         if not quiet:
             _say(f"{output}: finished already")
@@ -456,6 +456,22 @@ def _restore(
     elif not quiet:
         print_summary(output, summary)
     return False
+
+
+def _is_done(
+    input: str,
+    output: str,
+    arguments: Mapping[str, Any],
+    means: Mapping[str, Any],
+    resume: bool | None,
+    *,
+    many: bool,
+) -> bool:
+    """Whether `output` is finished already, and stays as it is."""
+    from vfilter.job import is_finished
+
+    keeps = (resume is not False or not means["overwrite"]) if many else resume
+    return bool(keeps) and output != "-" and is_finished(Path(output), Path(input), arguments)
 
 
 def _ask(output: Path) -> None:
@@ -655,19 +671,28 @@ def _errors(*, debug: bool) -> Iterator[None]:
     """Turn errors into one line on stderr and their exit code."""
     try:
         yield
+        _flush()
     except (typer.Exit, USAGE_ERROR):
         raise
     except KeyboardInterrupt as error:
         number = error.number if isinstance(error, Stopped) else signal.SIGINT
         _fail(told(number), 128 + number)
     except BrokenPipeError:
-        with suppress(OSError):  # else Python fails when it flushes what nobody takes
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail("the reader of the output has gone", 5)
     except Exception as error:
         if debug:
             raise
         _fail(*_told_of(error))
+
+
+def _flush() -> None:
+    """Write what was printed. Raises OutputError if that fails, BrokenPipeError as it comes."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output can't be written ({error.strerror})") from error
 
 
 def _told_of(error: Exception) -> tuple[str, int]:
@@ -678,6 +703,11 @@ def _told_of(error: Exception) -> tuple[str, int]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
+    """Tell what is wrong and end; what nobody takes of the output goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # else Python fails when it does that at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     _say(message)
     raise typer.Exit(code)
 
@@ -710,16 +740,27 @@ TRIED = 4
 
 
 def _dry_run(
-    input: str, output: str, arguments: Mapping[str, Any], max_pixels: int, *, allow_loss: bool
+    input: str,
+    output: str,
+    arguments: Mapping[str, Any],
+    means: Mapping[str, Any],
+    resume: bool | None,
+    *,
+    many: bool = False,
 ) -> None:
     from av.video.frame import VideoFrame
 
     from vfilter.opening import is_pipe
-    from vfilter.pipeline import plan_video, trial, with_means
+    from vfilter.pipeline import check_target, plan_video, trial, with_means
     from vfilter.probe import compression
     from vfilter.restorer import Restorer
     from vfilter.source import Source, hints_of
 
+    if _is_done(input, output, arguments, means, resume, many=many):
+        tell(f"{output}: finished already", to=sys.stdout)
+        return
+    if not many or os.path.lexists(output):  # the folders of many are made
+        check_target(input, output, overwrite=means["overwrite"])
     restoring = {key: arguments[key] for key in RESTORING}
     span = {key: arguments[key] for key in SPAN}
     temporal = arguments["temporal"]
@@ -727,7 +768,7 @@ def _dry_run(
     # each run of the trial sees the same frames
     with (
         Restorer(**restoring, reuse=False) as restore,
-        Source(input, **span, max_pixels=max_pixels) as source,
+        Source(input, **span, max_pixels=means["max_pixels"]) as source,
     ):
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         print_plan(plan, to=sys.stdout)
@@ -754,7 +795,7 @@ def _dry_run(
     print(f"engine: {plan.engine}")
     print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
     print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
-    if plan.avoidable and not allow_loss:
+    if plan.avoidable and not means["allow_loss"]:
         print("would stop: streams would be lost; --allow-loss goes on without them")
 
 

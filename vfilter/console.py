@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,41 @@ class ProgressKind(StrEnum):
     bar = "bar"
     json = "json"
     none = "none"
+
+
+class Telling(io.TextIOWrapper):
+    """Standard error, that nobody may take any more: no reason for a run to stop."""
+
+    def write(self, text: str) -> int:
+        """Write `text` if that is possible."""
+        with suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is left if that is possible."""
+        with suppress(OSError):
+            super().flush()
+
+
+def make_streams_serve() -> None:
+    """Make the standard streams serve as they may come.
+
+    One that is closed fails when it is used: its number must not become that of a file. Names of
+    files may hold what a terminal can't show.
+    """
+    for name, mode, useless in (
+        ("stdin", "r", os.O_WRONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_RDONLY),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, useless), mode))
+    with suppress(AttributeError):  # where they are replaced
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        encoding = sys.stderr.encoding
+        raw = sys.stderr.detach()  # type: ignore[union-attr]
+        sys.stderr = Telling(raw, encoding, "backslashreplace", line_buffering=True)
 
 
 def print_plan(plan: Plan, to: Any = None) -> None:
@@ -74,9 +111,9 @@ def file_as_json(input: str, output: str, number: int, total: int) -> None:
 def print_summary(output: str, summary: Summary) -> None:
     """Tell what the run did."""
     fps = summary.frames / summary.seconds if summary.seconds else 0
-    parts = [
-        f"{count_of(summary.frames, 'frame')} in {clock(summary.seconds)} ({fps:.1f} frames/s)"
-    ]
+    parts = [f"{count_of(summary.frames, 'frame')} in {clock(summary.seconds)}"]
+    if not summary.reused:
+        parts[0] += f" ({fps:.1f} frames/s)"
     if summary.jpeg_quality is not None:
         parts.append("JPEG quality " + _from_to(*summary.jpeg_quality))
     if summary.quantizer is not None:

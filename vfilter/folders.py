@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,8 +36,8 @@ def pairs_of(inputs: Sequence[Path], folder: Path, ending: str | None) -> list[t
 
     The videos of a folder keep their places in its tree, and all keep their names; `ending`, or
     `ANY` where the container is not one that is usually written, replaces theirs, and is added to
-    it where two would get the same name. An input that isn't there comes as it is: restoring it
-    tells so, and the others are done.
+    it where two would get the same name. An input that isn't there comes as it is, and so does a
+    folder that can't be read: restoring it tells so, and the others are done.
     Raises InputError if a folder holds no video, ArgumentError if two inputs would become one file
     all the same, `folder` holds an input or `ending` is none, OutputError if `folder` is a file.
     """
@@ -84,9 +85,11 @@ def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
         if not given.is_dir():
             yield given, Path(given.name)
             return
-        if folder.resolve() in given.resolve().parents:
+        whole = given.resolve()
+        if folder.resolve() in (whole, *whole.parents):  # outputs would be inputs next time
             raise ArgumentError(f"{folder}: holds the input {given}; name another folder")
-        found = [path for path in sorted(given.rglob("*")) if _is_video(path, given, folder)]
+        next(given.iterdir(), None)  # raises if nothing in it can be read
+        found = [path for path in sorted(_files(given)) if _is_taken(path, given, folder)]
     except (OSError, RuntimeError) as error:
         raise unreadable(given, error) from error
     if not found:
@@ -95,15 +98,22 @@ def _videos(given: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
         yield path, path.relative_to(given)
 
 
-def _is_video(path: Path, given: Path, folder: Path) -> bool:
-    """Whether a file of the folder `given` is a video of it, and no output of ours."""
+def _files(given: Path) -> Iterator[Path]:
+    """The files in a folder and in those below it, and which of these folders can't be read."""
+    unread: list[Path] = []
+    for folder, _, names in os.walk(given, onerror=lambda e: unread.append(Path(e.filename))):
+        yield from (Path(folder, name) for name in names)
+    yield from unread
+
+
+def _is_taken(path: Path, given: Path, folder: Path) -> bool:
+    """Whether `path` in the folder `given` is a video, or can't be read, and no output of ours."""
     parts = path.relative_to(given).parts
     hidden = any(part.startswith(".") or part.endswith(STATE) for part in parts)
-    if hidden or path.suffix.lower() not in VIDEOS or not path.is_file():  # a loop of links is none
+    is_video = path.suffix.lower() in VIDEOS and path.is_file()  # a loop of links is none
+    if hidden or not (is_video or path.is_dir()):
         return False
-    return folder.resolve() == given.resolve() or not path.resolve().is_relative_to(
-        folder.resolve()
-    )
+    return not path.resolve().is_relative_to(folder.resolve())
 
 
 def _is_ending(text: str) -> bool:

@@ -224,6 +224,8 @@ def _local(path: Path) -> str:
     """The FFmpeg name of a local file, after the checks that give a better reason than FFmpeg's."""
     try:
         told = path.stat()
+        if stat.S_ISDIR(told.st_mode):
+            next(path.iterdir(), None)  # if it can't be read, that is why it is named
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:

@@ -41,26 +41,32 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a run is. frames: done; total: expected, None if unknown; seconds: elapsed."""
+    """How far a run is. frames: done; total: expected, None if unknown; seconds: elapsed.
+
+    kept: how many of the frames an unfinished run had left; keeping: seconds that they took.
+    """
 
     frames: int
     total: int | None
     seconds: float
     media_seconds: float
+    kept: int = 0
+    keeping: float = 0.0
 
     @property
     def fps(self) -> float:
-        """Frames per second so far."""
-        return self.frames / self.seconds if self.seconds else 0.0
+        """Frames per second so far, of those that are restored."""
+        working = self.seconds - self.keeping
+        return (self.frames - self.kept) / working if working > 0 else 0.0
 
     @property
     def speed(self) -> float:
         """Seconds of video per second of work."""
-        return self.media_seconds / self.seconds if self.seconds else 0.0
+        return self.media_seconds / self.frames * self.fps if self.frames else 0.0
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go, None if the number of frames is unknown."""
+        """Seconds to go, None if the number of frames or the speed is unknown."""
         if self.total is None or not self.fps:
             return None
         return max(0, self.total - self.frames) / self.fps
@@ -231,6 +237,8 @@ def restore_video(
     """
     if not SHORTEST <= segment <= LONGEST:
         raise ArgumentError(f"segment must be {SHORTEST} to {LONGEST:,} seconds, got {segment}")
+    if verify and str(output) == STANDARD_STREAM:
+        raise ArgumentError("standard output can't be read back; verify needs a named output")
     check_target(input, output, overwrite=overwrite)
     restoring: dict[str, Any] = {
         "model": model,
@@ -265,7 +273,7 @@ def restore_video(
             means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
             means["weights"] = weights_digest(restore.model_for(hints_of(source.first)))
             segments = stack.enter_context(Segments(Path(output), job_of(known, arguments) | means))
-        record = Record(lossless=lossless) if verify and plan.muxer != Y4M else None
+        record = Record(lossless=lossless) if verify else None
 
         def seal(complete: Path) -> None:
             if record is not None:
@@ -275,6 +283,7 @@ def restore_video(
                     if segments is not None:  # else the same command would end the same way
                         segments.forget()
                     raise
+            check_target(input, output, overwrite=overwrite)  # in case it came meanwhile
             if files:
                 mark(complete, known, arguments)
 
@@ -298,8 +307,9 @@ def _restore(
     temporal: bool,
 ) -> Summary:
     """Everything in `source` into `sink`, the frames restored, `segment` seconds at a time."""
-    began = time.perf_counter()
-    count = part = 0
+    began = latest = time.perf_counter()
+    count = part = kept = 0
+    keeping = 0.0
     tally = Tally()
     helped = Temporal(restore, sink.write)
     total = source.frame_count
@@ -317,7 +327,8 @@ def _restore(
                 write(helped.end)  # so that no segment depends on another
                 part = int(shown / segment)
             number = 0 if segments is None else part
-            if segments is not None and segments.has(number):
+            is_kept = segments is not None and segments.has(number)
+            if is_kept:
                 write(sink.keep, item, number)
             elif temporal:
                 write(helped.add, item, restore.luma_of(item, hints=told), told, number)
@@ -325,13 +336,19 @@ def _restore(
                 write(sink.write, restore(item, hints=told), number)
             tally.add(told, restore.mean_strength(told))
             count += 1
+            now = time.perf_counter()
+            if is_kept:
+                kept, keeping = kept + 1, keeping + now - latest
+            latest = now
             if progress is not None:
                 progress(
                     Progress(
                         frames=count,
                         total=total,
-                        seconds=time.perf_counter() - began,
+                        seconds=now - began,
                         media_seconds=float(until),
+                        kept=kept,
+                        keeping=keeping,
                     )
                 )
         write(helped.end)
