@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,20 @@ from numpy.typing import NDArray
 
 from vfilter import engines
 from vfilter.bitstream import Hints
-from vfilter.engines import ENGINES, choose, choose_device, choose_precision, fastest, make
+from vfilter.engines import (
+    ENGINES,
+    cache_folder,
+    choose,
+    choose_device,
+    choose_precision,
+    fastest,
+    make,
+)
 from vfilter.errors import DeviceError, ModelError
 from vfilter.luma import luma_plane
 from vfilter.networks import NETWORKS, Network
 from vfilter.restorer import Restorer
+from vfilter.torch_engine import TorchEngine
 from vfilter.torch_module import TorchNetwork
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "camera.avi"
@@ -270,6 +280,35 @@ def test_a_folder_that_cannot_be_made_is_no_error(
     monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     remembered.parent.write_text("a file where a folder should be")
     assert fastest(NETWORKS["l4"], ENGINES, "fp32") == ENGINES[0]
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    folder = cache_folder()
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_folder() == folder, "the variable is enough"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(engines, "cache_folder", cache_folder)
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
+    assert fastest(NETWORKS["l4"], ENGINES, "fp32") == ENGINES[0]
+
+
+def test_pytorch_computes_alike_whatever_its_defaults() -> None:
+    network, tile = NETWORKS["l4"], np.zeros((40, 40), np.float32)
+    made = partial(TorchEngine, network, weights(network), precision="fp32")
+    [expected] = made()([tile])
+    generator = torch.get_rng_state()
+    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_device("meta")
+    try:
+        [found] = made()([tile])
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    np.testing.assert_array_equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), generator)
 
 
 def test_the_trial_times_every_engine(monkeypatch: pytest.MonkeyPatch) -> None:

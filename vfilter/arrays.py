@@ -52,5 +52,5 @@ def moved(plane: Plane, device: str) -> Plane:
 def returned(plane: Plane, origin: Plane) -> Plane:
     """`plane` of the kind and the type of `origin`, on its device."""
     if is_tensor(origin):
-        return namespace(origin).asarray(plane).to(origin.device, origin.dtype)
+        return namespace(origin).asarray(plane, device=origin.device).to(origin.dtype)
     return plane.cpu().numpy().astype(origin.dtype) if is_tensor(plane) else plane

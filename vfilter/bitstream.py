@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,8 @@ import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image
 
-from vfilter.frames import held_side_data
+from vfilter.frames import JPEG_FRAME, held_side_data, jpeg_segments
 from vfilter.luma import luma_depth
 
 # ITU-T T.81, table K.1 (luminance), in raster order
@@ -162,26 +160,31 @@ def add_quantizers(frame: VideoFrame, last: VideoFrame | None) -> None:
         frame.opaque = replace(hints, qp=np.array([[told.qp]], dtype=np.float32))
     elif told is not None and told.nb_blocks * MACROBLOCK >= frame.width:
         depth = luma_depth(frame) if hints.codec == "h264" else 8
-        qp = _quantizers(told, frame.width) - 6 * (depth - 8)  # QP' of H.264, 7.4.2.1.1
+        qp = _quantizers(told) - 6 * (depth - 8)  # QP' of H.264, 7.4.2.1.1
         frame.opaque = replace(hints, qp=qp)
     elif last is not None:
         frame.opaque = replace(hints, qp=hints_of(last).qp)
 
 
-def _quantizers(told: Any, width: int) -> NDArray[np.float32]:
-    """The quantizers of the macroblocks, (rows, columns), of a frame `width` pixels wide.
+def _quantizers(told: Any) -> NDArray[np.float32]:
+    """The quantizers of the macroblocks, (rows, columns), as they are coded.
 
-    Interlaced H.264 and MPEG-2 code an even number of rows, where PyAV's own map wants those of
-    the picture (and takes a hundred times longer).
+    H.264 may show less of their columns and rows, and interlaced H.264 and MPEG-2 code an even
+    number of rows: PyAV's own map wants those of the picture (and takes a hundred times longer).
     """
-    columns = -(-width // MACROBLOCK)
-    blocks = map(told.block_params, range(told.nb_blocks // columns * columns))
-    codes = [told.qp + block.delta_qp for block in blocks]
+    blocks = [told.block_params(number) for number in range(told.nb_blocks)]
+    columns = next((number for number, block in enumerate(blocks) if block.src_y), len(blocks))
+    codes = [told.qp + block.delta_qp for block in blocks[: len(blocks) // columns * columns]]
     return np.array(codes, dtype=np.float32).reshape(-1, columns)
 
 
 DQT = b"\xff\xdb"
 """The marker of quantization tables (ITU-T T.81, B.1.1.3)."""
+
+ZIGZAG = sorted(
+    range(64), key=lambda n: (n // 8 + n % 8, n // 8 if (n // 8 + n % 8) % 2 else n % 8)
+)
+"""Places of the steps of a table, as they come, in raster order (ITU-T T.81, figure A.6)."""
 
 FIELDS = b"\xff\xd9\xff\xd8"
 """Where the JPEG of a second field follows that of the first in a packet (EOI, SOI)."""
@@ -200,17 +203,20 @@ def jpeg_hints(jpeg: bytes) -> Hints:
 
 
 def _image_hints(jpeg: bytes) -> Hints:
-    """What one JPEG tells."""
-    try:
-        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
-            tables = getattr(image, "quantization", {})
-            layers = getattr(image, "layer", [])
-    except (OSError, SyntaxError, ValueError):
-        return Hints(codec="mjpeg")
-    luma = layers[0][3] if layers else 0  # the table that the first component names (B.2.2)
-    table = tuple(int(step) for step in tables.get(luma, ()))
-    whole = len(table) == 64 and min(table) > 0
-    return Hints(codec="mjpeg", luma_table=table if whole else None)
+    """What one JPEG tells (ITU-T T.81, B.2.2 and B.2.4.1)."""
+    tables: dict[int, list[int]] = {}
+    luma = -1  # the table that the first component names
+    for marker, body in jpeg_segments(jpeg):
+        if marker in JPEG_FRAME and len(body) > 8:
+            luma = body[8]
+        while marker == DQT[1] and body:
+            size = 2 if body[0] >> 4 else 1
+            bounds = range(1, 1 + 64 * size, size)
+            tables[body[0] & 15] = [int.from_bytes(body[at : at + size]) for at in bounds]
+            body = body[bounds.stop :]
+    steps = tables.get(luma, [0])
+    in_order = (step for _, step in sorted(zip(ZIGZAG, steps, strict=False)))
+    return Hints(codec="mjpeg", luma_table=tuple(in_order) if min(steps) > 0 else None)
 
 
 @lru_cache

@@ -208,16 +208,16 @@ def fastest(network: Network, engines: tuple[str, ...], precision: str) -> str:
     """The fastest of `engines` on this processor, as remembered or else by a trial."""
     circumstances = (*engines, network.name, precision, *_platform())
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()
-    path = cache_folder() / f"fastest-{network.name}-{precision}-{digest[:16]}.txt"
-    with suppress(OSError, UnicodeDecodeError):
-        remembered = path.read_text(encoding="utf-8").partition("\n")[0]
+    name = f"fastest-{network.name}-{precision}-{digest[:16]}.txt"
+    with suppress(OSError, RuntimeError, UnicodeDecodeError):
+        remembered = (cache_folder() / name).read_text(encoding="utf-8").partition("\n")[0]
         if remembered in engines:
             return remembered
     seconds = trial(network, engines, precision)
     best = min(seconds, key=lambda name: seconds[name])
     table = "".join(f"{name}: {1e9 * seconds[name]:.0f} ns a pixel\n" for name in engines)
-    with suppress(OSError):
-        _write(path, f"{best}\n{table}" + "\n".join(circumstances) + "\n")
+    with suppress(OSError, RuntimeError):
+        _write(cache_folder() / name, f"{best}\n{table}" + "\n".join(circumstances) + "\n")
     return best
 
 
@@ -250,14 +250,16 @@ def _seconds_a_pixel(engine: Engine, tiles: int) -> float:
 
 
 def cache_folder() -> Path:
-    """Where outcomes of trials are kept: that of the platform, which need not be there."""
-    home = Path.home()
+    """Where outcomes of trials are kept: that of the platform, which need not be there.
+
+    Raises RuntimeError for a user without a home, as in a container, unless the variable tells it.
+    """
     if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", home / "AppData/Local")
+        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local"
     elif sys.platform == "darwin":
-        base = home / "Library/Caches"
+        base = Path.home() / "Library/Caches"
     else:
-        base = os.environ.get("XDG_CACHE_HOME") or home / ".cache"
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "vdeblock"
 
 

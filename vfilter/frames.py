@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -17,8 +16,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from vfilter.luma import SD_HEIGHT
 
 JPEG_BEGIN = b"\xff\xd8\xff"
-JPEG_FRAME = rb"\xff[\xc0-\xc2]\x00.\x08(..)"
-"""Begin of a JPEG image, and its frame header with the number of lines (ITU-T T.81, B.2.2)."""
+JPEG_FRAME = (0xC0, 0xC1, 0xC2)
+JPEG_SCAN = 0xDA
+"""Begin of a JPEG image, and the markers of frame headers and scans (ITU-T T.81, B.1.1.3)."""
 
 TOP_FIRST = (2, 4)
 """By FFmpeg's AVFieldOrder: TT and TB."""
@@ -46,6 +46,17 @@ def pts_of(frame: VideoFrame) -> int:
     if frame.pts is None:
         raise ValueError("the frame has no pts")
     return frame.pts
+
+
+def _unnamed(kind: type[Type], value: int) -> Type:
+    """A member for side data of a kind that PyAV has no name for (Exif, the view of a stereo pair):
+    without one it reads none of a frame that has it."""
+    member: Any = object.__new__(kind)
+    member._name_, member._value_ = f"KIND_{value}", value
+    return member  # type: ignore[no-any-return]
+
+
+Type._missing_ = classmethod(_unnamed)  # type: ignore[assignment, method-assign]
 
 
 def held_side_data(frame: VideoFrame, kind: Type) -> Any:
@@ -135,7 +146,21 @@ class FieldMarker:
 
 def _is_pair(packet: bytes, height: int) -> bool:
     """Whether an MJPEG packet holds two images, of half the `height` each (ITU-T T.81, B.2.2)."""
-    image = re.search(JPEG_FRAME, packet, re.DOTALL)
-    if image is None or packet.count(JPEG_BEGIN) < 2:
-        return False
-    return int.from_bytes(image[1]) * 4 < height * 3
+    headers = (body for marker, body in jpeg_segments(packet) if marker in JPEG_FRAME)
+    lines = int.from_bytes(next(headers, b"")[1:3])
+    return packet.count(JPEG_BEGIN) > 1 and 0 < lines * 4 < height * 3
+
+
+def jpeg_segments(jpeg: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and body of each segment of a JPEG before its first scan (ITU-T T.81, B.1.1.4).
+
+    An image in one of them, as cameras leave a small one in Exif, is part of its body.
+    """
+    at = 2 if jpeg.startswith(JPEG_BEGIN) else len(jpeg)
+    while jpeg[at : at + 1] == b"\xff" and at + 1 < len(jpeg) and jpeg[at + 1] != JPEG_SCAN:
+        if jpeg[at + 1] == 0xFF:  # a fill byte
+            at += 1
+            continue
+        length = int.from_bytes(jpeg[at + 2 : at + 4])
+        yield jpeg[at + 1], jpeg[at + 4 : at + 2 + length]
+        at += 2 + length

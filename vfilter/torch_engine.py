@@ -60,8 +60,10 @@ class TorchEngine:
         self.radius = network.radius
         kind = torch.device(device).type
         self.tile, self.batch = TILES[kind], BATCHES[kind]
-        module = TorchNetwork(network)
-        module.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
+        with torch.device("meta"):  # no weights at random: those leave PyTorch's generator alone
+            module = TorchNetwork(network)
+        kept = {name: torch.tensor(array, device="cpu") for name, array in weights.items()}
+        module.load_state_dict(kept, assign=True)
         module = module.to(device, PRECISIONS[precision])
         # PyTorch's stub of Module.to lacks memory_format.
         self._module = module.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -80,7 +82,7 @@ class TorchEngine:
         Yields (H - 2r, W - 2r) float32 on the same scale, of the same type.
         """
         tiles = iter(tiles)
-        while batch := [torch.as_tensor(tile) for tile in islice(tiles, self.batch)]:
+        while batch := [torch.as_tensor(t, device=self.device) for t in islice(tiles, self.batch)]:
             with torch.inference_mode():
                 luma = torch.stack(batch)[:, None]
                 residuals = (self._replay(luma) if luma.is_cuda else self._run(luma)).float()[:, 0]
