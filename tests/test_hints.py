@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import struct
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +29,7 @@ from vfilter.bitstream import (
     nearest_quality,
     scaled_luma_table,
 )
-from vfilter.coefficients import Spectrum, restored_by_blocks, smoothness
+from vfilter.coefficients import Spectrum, evenness, restored_by_blocks, smoothness
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
@@ -115,6 +116,38 @@ def test_tables_of_16_bits_are_read() -> None:
     wide = b"\xff\xdb" + (131).to_bytes(2, "big") + b"\x10" + b"".join(bytes([0, s]) for s in steps)
     hints = jpeg_hints(jpeg[:start] + wide + jpeg[start + 69 :])
     assert hints.luma_table == tuple(scaled_luma_table(50))
+
+
+@pytest.mark.filterwarnings("error")
+def test_tables_of_a_size_that_nothing_decodes_are_read() -> None:
+    jpeg = bytearray(gray_jpeg(plane(16, 16), 50))
+    size = jpeg.index(b"\xff\xc0") + 5
+    jpeg[size : size + 4] = b"\xff\xff\xff\xff"
+    assert jpeg_hints(bytes(jpeg)).jpeg_quality == 50
+
+
+def test_a_table_that_is_cut_off_tells_nothing() -> None:
+    jpeg = gray_jpeg(plane(16, 16), 50)
+    start = jpeg.index(b"\xff\xdb")
+    for cut in range(start, start + 69):
+        assert jpeg_hints(jpeg[:cut]) == Hints(codec="mjpeg")
+
+
+def test_a_photograph_with_a_small_one_in_its_exif(tmp_path: Path) -> None:
+    """Neither is it taken for two fields, nor do its Exif stop what reads other side data."""
+    small = gray_jpeg(plane(12, 16), 30)
+    tags = [(0x0103, 3, 6), (0x0201, 4, 56), (0x0202, 4, len(small))]  # JPEG, where, how long
+    lists = [struct.pack("<H", 0), struct.pack("<IH", 14, len(tags))]
+    lists += [struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags]
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + b"".join(lists) + struct.pack("<I", 0)
+    file = io.BytesIO()
+    Image.fromarray(plane(48, 64)).save(file, "JPEG", quality=80, exif=exif + small)
+    (tmp_path / "a.jpg").write_bytes(file.getvalue())
+    assert file.getvalue().count(small) == 1
+    with Source(tmp_path / "a.jpg") as source:
+        (frame,) = (item for item in source if isinstance(item, VideoFrame))
+    assert not frame.interlaced_frame
+    assert hints_of(frame).jpeg_quality == 80
 
 
 def test_hints_check_what_they_are_given() -> None:
@@ -241,6 +274,38 @@ def test_smoothness_is_by_the_least_texture_around(
         assert found[row, column] == pytest.approx(1 / (1 + least / 20), rel=1e-3)
 
 
+@pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_evenness_is_by_the_share_of_equal_neighbours(
+    kind: Callable[[NDArray[Any]], Any], dtype: type[Any]
+) -> None:
+    luma = np.zeros((16, 21), dtype)
+    luma[:8, 8:16] = np.arange(64).reshape(8, 8)
+    luma[8:, 8:16] = np.arange(8) // 2  # 56 pairs down and 32 across of 112 are alike
+    luma[:8, :8] = np.indices((8, 8)).sum(0) % 2 * 90  # chequered
+    luma[8:, :8] = np.arange(8)  # half of the pairs
+    expected = [[0, 0, 1], [(0.5 - 0.4) / 0.4, (88 / 112 - 0.4) / 0.4, 1]]
+    np.testing.assert_allclose(evenness(kind(luma)), expected, rtol=1e-5)
+
+
+def test_even_blocks_of_fine_h264_are_left_alone() -> None:
+    """Squares of four pixels as they were drawn, taken for what two quantizers left."""
+    rng = np.random.default_rng(6)
+    drawn = rng.integers(16, 236, (16, 16)).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+    changes = []
+    with Restorer("l4-h264") as restorer:
+        for qp in (24, 34):
+            hints = Hints(codec="h264", qp=np.full((4, 4), qp))
+            changes.append(error(restorer.luma(drawn, hints=hints), drawn))
+        assert restorer.model.evenness(hints) < 0.1
+    assert changes[0] < 0.01 and changes[1] > 1
+    model = load("l4-h264")
+    assert model.evenness(Hints(codec="h264", qp=np.full((4, 4), 28))) == pytest.approx(0.5)
+    fine = np.full((4, 4), 4)
+    for other in (Hints(), Hints(luma_table=(8,) * 64), Hints(codec="mpeg4", qp=fine)):
+        assert load("l4-jpeg").evenness(other) == 0
+
+
 @pytest.mark.parametrize("deviation", [2, 4, 8])
 def test_grain_that_a_fine_source_has_kept_is_left_to_it(deviation: int) -> None:
     """MPEG-4 at quantiser scale 2: how far grain is trusted, and a chequer on a plain ground."""
@@ -342,6 +407,17 @@ def test_every_frame_tells_its_own_quantizers(tmp_path: Path) -> None:
         told.append([[] if qp is None else qp.tolist() for qp in maps])
     assert all(20 <= np.min(qp) <= np.max(qp) <= 34 for qp in told[0])
     assert all(again == told[0] for again in told)
+
+
+def test_quantizers_are_of_the_columns_that_are_coded(tmp_path: Path) -> None:
+    shown = {}
+    for crop in (0, 20):  # of 64
+        path = tmp_path / f"{crop}.mkv"
+        cropping = f"crop-rect=0,0,{crop},0"
+        with Source(media.video_file(path, crf="26", **{"x264-params": cropping})) as source:
+            assert source.first.width == media.WIDTH - crop
+            shown[crop] = hints_of(source.first).qp
+    np.testing.assert_array_equal(shown[20], shown[0])
 
 
 def test_quantizers_of_10_bit_count_from_those_of_8(tmp_path: Path) -> None:

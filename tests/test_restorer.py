@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -308,6 +310,25 @@ def test_loads_models_by_name_and_path() -> None:
         assert restore.model.network is L8
     with pytest.raises(ModelError, match="unknown model 'l9'"):
         Restorer("l9")
+
+
+def test_threads_take_turns(engine: str) -> None:
+    planes = [codes(60, 70)[:, ::step] for step in (1, -1)] * 20
+    with plain(random_model(L4), engine=engine, tile=24) as restore:
+        expected = [restore.luma(y) for y in planes[:2]] * 20
+        with ThreadPoolExecutor(4) as pool:
+            for actual, wanted in zip(pool.map(restore.luma, planes), expected, strict=True):
+                assert_codes(actual, wanted)
+
+
+def test_pickled_for_another_process(engine: str) -> None:
+    y = codes(30, 41)
+    with plain(random_model(L4), engine=engine) as restore:
+        expected = restore.luma(y)
+        with pickle.loads(pickle.dumps(restore)) as other:
+            assert_codes(other.luma(y), expected)
+    with pytest.raises(ValueError, match="the restorer is closed"):
+        pickle.loads(pickle.dumps(restore)).luma(y)
 
 
 def test_closed() -> None:

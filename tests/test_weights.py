@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from vfilter.bitstream import Hints
 from vfilter.errors import ModelError
 from vfilter.networks import L4
 from vfilter.weights import ALIASES, catalogue, load, models_folder
@@ -103,6 +104,24 @@ def test_damaged_metrics(tmp_path: Path, text: str) -> None:
         _ = model.gain
     (tmp_path / "metrics.json").unlink()
     assert load(tmp_path).gain == {}
+
+
+@pytest.mark.parametrize(
+    "curve", ["{}", '{"20": NaN}', '{"nan": 1}', '{"20": -1}', '{"20": Infinity}']
+)
+def test_damaged_strengths(tmp_path: Path, curve: str) -> None:
+    model = load(write(tmp_path))
+    (tmp_path / "metrics.json").write_text(f'{{"strength": {{"mjpeg": {curve}}}}}')
+    with pytest.raises(ModelError, match=r"are damaged .*: delete"):
+        model.strength(Hints(codec="mjpeg"))
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"maxima": [1, 2, Infinity]}', '{"maxima": [1, 2, NaN]}'])
+def test_damaged_maxima(tmp_path: Path, text: str) -> None:
+    model = load(write(tmp_path))
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ModelError, match=r"damaged .*: delete"):
+        model.maxima_for("int8")
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

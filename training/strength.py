@@ -5,8 +5,8 @@ little or, far worse, too much. Where the stream tells how coarse it is, the res
 the factor of least error, <residual, original - distorted> / <residual, residual>; relative error,
 so that a clip counts as much as it does in dB. Where the residual has more energy than quantization
 explains, most of it is texture or grain, and it is trusted less (`vfilter.coefficients.Spectrum`),
-likewise where the source kept grain (`vfilter.coefficients.smoothness`); the limit from which on it
-is, is fitted too, and so is how far neighbours in time are to agree with a frame to help it
+likewise where the source kept grain or drawings (`vfilter.coefficients.kept`); the limit from which
+on it is, is fitted too, and so is how far neighbours in time are to agree with a frame to help it
 (`vfilter.temporal`).
 """
 
@@ -37,8 +37,8 @@ from vfilter.bitstream import (
 from vfilter.coefficients import (
     BLOCK,
     Spectrum,
+    kept,
     restored_by_blocks,
-    smoothness,
     transformed,
 )
 from vfilter.comparison.metrics import mse, psnr
@@ -47,7 +47,7 @@ from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 from vfilter.temporal import Temporal
 from vfilter.tiles import residual_of
-from vfilter.weights import ALIASES, TEXTURE, TRAINED, Model, explained, load
+from vfilter.weights import ALIASES, TEXTURE, TRAINED, Model, even_doubt, explained, load
 
 Curve = dict[str, float]
 
@@ -64,7 +64,7 @@ class Sample:
     """What a frame tells about the strength at each of its macroblocks.
 
     along, square: <change, original - distorted> and <change, change>, the change being the
-        residual as far as it is trusted, by each of `LIMITS` and by `smoothness`, (limits, rows,
+        residual as far as it is trusted, by each of `LIMITS` and by `kept`, (limits, rows,
         columns), relative to the frame's squared error.
     point: (rows, columns), the point of the curve that each is at.
     error: the frame's mean squared error, at least 0.1, in squared codes.
@@ -425,10 +425,9 @@ def _sample(
     residual = residual_of(restorer.engine, distorted, 255, None, None).residual
     missing = transformed(plane.astype(np.float32) - distorted)
     rows, columns = (length // MACROBLOCK for length in plane.shape)
-    trust = np.ones((2 * rows, 2 * columns), np.float32)
-    if hints.luma_table is None:
-        trust = smoothness(distorted, TEXTURE * float(explained(hints).mean()))
-    by_row = np.repeat(trust, BLOCK, axis=1)[:, None]
+    texture = TEXTURE * float(explained(hints).mean()) if hints.luma_table is None else None
+    trust = kept(distorted, texture, even_doubt(hints)) * np.ones((2 * rows, 2 * columns))
+    by_row = np.repeat(trust.astype(np.float32), BLOCK, axis=1)[:, None]
     sums = []
     for limit in LIMITS:
         spectrum = Spectrum(residual, None if limit == math.inf else limit * explained(hints))

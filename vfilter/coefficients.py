@@ -3,7 +3,8 @@
 A residual is trusted as far as quantization explains it. Where it has more energy at a frequency,
 in the blocks around, than quantization can have left there, most of it is texture, grain or text
 that the network takes for damage, and the less of it is added (`Spectrum`); likewise where the
-decoded plane has kept grain, of which nobody can tell what is missing (`smoothness`).
+decoded plane has kept grain, of which nobody can tell what is missing (`smoothness`), or what was
+drawn, of which nothing is (`evenness`).
 
 A JPEG, whose blocks these are, tells more: of each coefficient in which interval it was, k + 1/2
 steps above and below. The original lies in all these intervals, which together are a convex set,
@@ -49,6 +50,10 @@ NEAR = 2
 LOCAL = 0.7
 """The share of the blocks around in that energy; the rest is the mean of the plane, since that of
 25 values alone is uncertain."""
+
+EVEN = (0.4, 0.8)
+"""Shares of a block's pixels that equal those beside them, below and above which it is not even at
+all, and wholly (measured: training/LOG.md)."""
 
 
 def restored_by_blocks(
@@ -155,6 +160,37 @@ class Spectrum:
         energy *= energy
         energy += 1
         return change / namespace(change).sqrt(energy, out=energy)
+
+
+def kept(
+    plane: Plane, texture: float | None, even: float, *, full: int = 255
+) -> float | NDArray[np.float32]:
+    """How far what is added to each block of a plane is trusted by what the plane has kept.
+
+    texture: as of `smoothness`; None for full trust. even: how far even blocks are not trusted, 0
+        to 1 (`evenness`).
+    Returns 0 to 1, one or (ceil(H / 8), ceil(W / 8)) float32.
+    """
+    trust = 1.0 if texture is None else smoothness(plane, texture, full=full)
+    return trust * (1 - np.float32(even) * evenness(plane)) if even else trust
+
+
+def evenness(plane: Plane) -> NDArray[np.float32]:
+    """How even the blocks of a plane are, 0 to 1, by the share of their pixels that equal the ones
+    beside or below them (`EVEN`): a coarse step leaves ringing about an edge, so that nothing was
+    taken where all else is even.
+
+    plane: (H, W), array or tensor, luma codes as they were decoded or restored.
+    Returns (ceil(H / 8), ceil(W / 8)) float32.
+    """
+    if plane.shape[0] % BLOCK or plane.shape[1] % BLOCK:
+        plane = _extended(plane)
+    blocks = plane.reshape(-1, BLOCK, plane.shape[1] // BLOCK, BLOCK)
+    across = (blocks[..., 1:] == blocks[..., :-1]).sum((1, 3))
+    down = (blocks[:, 1:] == blocks[:, :-1]).sum((1, 3))
+    alike = returned(across + down, np.empty(0)) / (2 * BLOCK * (BLOCK - 1))
+    low, high = EVEN
+    return np.asarray(np.clip((alike - low) / (high - low), 0, 1), np.float32)
 
 
 def smoothness(plane: Plane, texture: float, *, full: int = 255) -> NDArray[np.float32]:

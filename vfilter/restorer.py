@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
 from vfilter.bitstream import MACROBLOCK, Hints
-from vfilter.coefficients import BLOCK, restored_by_blocks, smoothness
+from vfilter.coefficients import BLOCK, kept, restored_by_blocks
 from vfilter.engines import Engine, choose, make
 from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
@@ -38,6 +39,8 @@ class Restorer:
         frame = restore(frame)          # av.VideoFrame
         frames = restore.film(frames)   # of a film, each helped by those around it
         plane = restore.luma(plane)     # array or tensor, (H, W) or (N, H, W)
+
+    Threads that share one take turns; pickled, it goes without its engines, which are made anew.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class Restorer:
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
             quality (`Model.strength`) where hints tell it, and less where the residual is more than
-            its quantization explains (`Model.tolerated`) or where it kept grain (`Model.texture`).
+            its quantization explains (`Model.tolerated`) or where it kept grain (`Model.texture`)
+            or what was drawn (`Model.evenness`).
         project: whether to project onto what the hints' quantization table leaves possible.
         tile: largest side of the tiles in pixels; None for what suits the engine.
         reuse: whether tiles that the plane before had too are computed once; changes no byte.
@@ -83,6 +87,14 @@ class Restorer:
         self._make = partial(make, engines=engines, device=device, precision=precision)
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
+        self._turn = Lock()  # for the engines and what is known
+
+    def __getstate__(self) -> dict[str, Any]:
+        unused: dict[str, Engine] | None = None if self._engines is None else {}
+        return self.__dict__ | {"_engines": unused, "_known": {}, "_turn": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turn=Lock())
 
     def __enter__(self) -> Self:
         return self
@@ -97,8 +109,9 @@ class Restorer:
 
     def close(self) -> None:
         """Let go of the network and its memory; the restorer is of no use afterwards."""
-        self._engines = None
-        self._known = {}
+        with self._turn:
+            self._engines = None
+            self._known = {}
 
     @property
     def engine(self) -> Engine:
@@ -121,7 +134,7 @@ class Restorer:
         if source not in self._models:
             codec, coarseness = source
             model = load(self._asked, codec=codec, coarseness=coarseness)
-            alike = (known for known in self._models.values() if known.name == model.name)
+            alike = (known for known in [*self._models.values()] if known.name == model.name)
             self._models[source] = next(alike, model)  # its weights once, for all quantizers
         return self._models[source]
 
@@ -184,7 +197,7 @@ class Restorer:
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:
         """Restored luma: clip(round(y + strength * residual)); where hints are told, the strength
         by `Model.strength`, and the residual as far as it is trusted (`restored_by_blocks`,
-        `smoothness`).
+        `kept`).
 
         y: (H, W), or (N, H, W) for N planes of their own; NumPy or PyTorch; uint8, or uint16
             with codes of 0 to 2**depth - 1. Strided views and read-only arrays serve.
@@ -208,23 +221,25 @@ class Restorer:
         height, width = y.shape[-2:]
         full = 2**depth - 1
         tolerated, texture = model.tolerated(hints), model.texture(hints)
+        even = model.evenness(hints)
         table = hints.luma_table if self.project and depth == 8 else None
-        for plane, target in zip(
-            planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
-        ):
-            residual = self._residual(model, plane, depth, field)
-            plain = tolerated is None and texture is None and table is None
-            if isinstance(strength, float) and plain:
-                sums = like(np.float32(full * strength), plane) * residual
-                sums += plane
-                xp.round(sums, out=sums)
-                xp.clip(sums, 0, full, out=sums)
-                target[:] = sums
-            else:
-                trust = 1.0 if texture is None else smoothness(plane, texture, full=full)
-                target[:] = restored_by_blocks(
-                    plane, residual, strength * trust, tolerated, table, full=full
-                )
+        with self._turn:
+            for plane, target in zip(
+                planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
+            ):
+                residual = self._residual(model, plane, depth, field)
+                plain = tolerated is None and texture is None and table is None
+                if isinstance(strength, float) and plain:
+                    sums = like(np.float32(full * strength), plane) * residual
+                    sums += plane
+                    xp.round(sums, out=sums)
+                    xp.clip(sums, 0, full, out=sums)
+                    target[:] = sums
+                else:
+                    trust = kept(plane, texture, even, full=full)
+                    target[:] = restored_by_blocks(
+                        plane, residual, strength * trust, tolerated, table, full=full
+                    )
         return returned(restored, y)
 
     def _residual(self, model: Model, plane: Plane, depth: int, field: int) -> Plane:

@@ -20,7 +20,7 @@ from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 
 from vfilter.bitstream import Hints
-from vfilter.coefficients import restored_by_blocks, smoothness
+from vfilter.coefficients import kept, restored_by_blocks
 from vfilter.luma import luma_depth, luma_plane, with_luma
 from vfilter.restorer import Restorer
 
@@ -131,8 +131,11 @@ class Temporal:
         agreement = now.agreement * (full / 255) ** 2
         model = self._restore.model_for(now.hints)
         tolerated, texture = model.tolerated(now.hints), model.texture(now.hints)
+        even = model.evenness(now.hints)
         if tolerated is not None:
             tolerated = TRUST * tolerated
+        if texture is not None:
+            texture = TRUST * texture
         table = now.hints.luma_table if self._restore.project and depth == 8 else None
         decoded = luma_plane(now.frame)
         helped = np.empty_like(now.luma)
@@ -140,7 +143,7 @@ class Temporal:
             plane = now.luma[lines]
             change = added(plane, self._near(index, number), agreement) / np.float32(full)
             if change.any():
-                trust = 1.0 if texture is None else smoothness(plane, TRUST * texture, full=full)
+                trust = kept(plane, texture, even, full=full)
                 plane = restored_by_blocks(plane, change, trust, tolerated, None, full=full)
             if change.any() and table is not None:
                 change = (plane - decoded[lines].astype(np.float32)) / np.float32(full)

@@ -56,6 +56,10 @@ TEXTURE = 2.0
 """At how many times the error that quantization explains the finest texture halves the trust: less
 costs drawings gain, more costs grain (training/LOG.md)."""
 
+EVEN_ERROR = 16**2 / 12
+"""The error that quantization explains, in squared codes of 8 bits, at which what is added to even
+blocks is trusted by half: that of QP 28 of H.264. Coarser steps make even what was not."""
+
 USUAL_QUALITY = 80
 """The IJG quality that MJPEG is taken for whose tables can't be read."""
 
@@ -100,12 +104,11 @@ class Model:
             return {}
         path = self.folder / METRICS
         try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
+            return dict(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, RecursionError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged ({error}): delete it or export again") from error
-        return dict(metrics)
 
     @cached_property
     def gain(self) -> dict[str, dict[int, float]]:
@@ -140,7 +143,8 @@ class Model:
         maxima = self.metrics["maxima"]
         try:
             found = [float(maximum) for maximum in maxima]
-            if len(found) != len(self.network.layers) - 1 or not min(found) > 0:
+            positive = all(0 < maximum < np.inf for maximum in found)
+            if len(found) != len(self.network.layers) - 1 or not positive:
                 raise ValueError(f"maxima {maxima}")
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
@@ -197,6 +201,14 @@ class Model:
         if known.codec is None or known.luma_table is not None:
             return None
         return TEXTURE * float(explained(known).mean())
+
+    def evenness(self, hints: Hints) -> float:
+        """How far what is added to even blocks is not trusted, 0 to 1
+        (`vfilter.coefficients.evenness`), by what quantization explains (`even_doubt`).
+
+        Raises ModelError if the metrics are damaged.
+        """
+        return even_doubt(self._known(hints))
 
     def agreement(self, hints: Hints) -> float | None:
         """The mean squared difference, in squared codes of 8 bits, at which a neighbour in time
@@ -259,7 +271,10 @@ class Model:
         try:
             for codec, fitted in self.metrics.get("strength", {}).items():
                 pairs = sorted((float(point), float(factor)) for point, factor in fitted.items())
-                curves[codec] = [p for p, _ in pairs], [f for _, f in pairs]
+                points, factors = [p for p, _ in pairs], [f for _, f in pairs]
+                if not pairs or not np.isfinite(pairs).all() or min(factors) < 0:
+                    raise ValueError(f"strength {fitted}")
+                curves[codec] = points, factors
         except (AttributeError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
         return curves
@@ -296,6 +311,14 @@ def explained(hints: Hints) -> NDArray[np.float64]:
     usual = Hints(codec="h264", qp=np.full((1, 1), USUAL_QP))
     told = explained_error(hints)
     return np.broadcast_to(np.asarray(explained_error(usual) if told is None else told), 64)
+
+
+def even_doubt(hints: Hints) -> float:
+    """1 / (1 + (what quantization explains / `EVEN_ERROR`)^2) for H.264 and what takes its
+    networks; 0 for JPEG and MPEG, whose small coefficients end at 0 in fine sources too."""
+    if trained_for(hints) != "h264":
+        return 0.0
+    return float(1 / (1 + (explained(hints).mean() / EVEN_ERROR) ** 2))
 
 
 def models_folder() -> Path:
