@@ -10,8 +10,8 @@ demo: $(READY)
 	$(BIN)/python samples/demo.py
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto -m slow
 
 check: $(READY)
 	$(BIN)/ruff format --check
