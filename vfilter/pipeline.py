@@ -22,7 +22,7 @@ from vfilter.errors import ArgumentError, OutputError
 from vfilter.job import identity, job_of, mark, weights_digest
 from vfilter.overlap import ahead, behind
 from vfilter.restorer import Restorer
-from vfilter.segments import Segments, discard
+from vfilter.segments import Segments, check_idle, discard
 from vfilter.sink import Sink, muxer_of, untold
 from vfilter.source import MAX_PIXELS, STANDARD_STREAM, Source, hints_of, own_quantizers, pts_of
 from vfilter.streams import StreamPlan, chroma_location, plan_streams
@@ -273,6 +273,8 @@ def restore_video(
             means = {"segment": segment, "engine": plan.engine, "encoding": str(plan.encoding)}
             means["weights"] = weights_digest(restore.model_for(hints_of(source.first)))
             segments = stack.enter_context(Segments(Path(output), job_of(known, arguments) | means))
+        elif files:
+            check_idle(Path(output))
         record = Record(lossless=lossless) if verify else None
 
         def seal(complete: Path) -> None:

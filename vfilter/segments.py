@@ -186,10 +186,17 @@ def discard(output: Path) -> None:
 
     Raises OutputError if that run is still going on.
     """
+    check_idle(output)
+    folder = folder_of(output)
+    if (folder / JOB).exists():
+        _clear(folder)
+
+
+def check_idle(output: Path) -> None:
+    """Raise OutputError if a run into `output` that keeps segments is still going on."""
     folder = folder_of(output)
     if (folder / JOB).exists():
         _locked(folder / LOCK).close()
-        _clear(folder)
 
 
 def _clear(folder: Path) -> None:
