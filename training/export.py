@@ -97,7 +97,8 @@ whose rate fell to zero at its end, the squared error counted alone.
 The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; they and the
 next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
 them saw drawings. 16,000 steps were asked then; those up to there saw 15 % drawings and no pixel
-art.
+art. How HEVC is served was fitted to the weights after them: a fit to these gains 0.02 dB on clips
+and loses 0.1 on drawings.
 """,
     "l8-h264-coarse": """
 These weights took a detour that the command doesn't: 16,000, 30,000 and 42,000 steps were asked in
