@@ -150,6 +150,15 @@ WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 """A command before another one that takes root's leave to read and write everything."""
 
 
+def without_powers() -> list[str]:
+    """`WITHOUT_POWERS` for root, nothing for others; skips for a root that can't do without."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("everything is readable for root, and there is no setpriv")
+    return WITHOUT_POWERS
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
@@ -163,14 +172,12 @@ WITHOUT_POWERS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     ],
 )
 def test_without_permission(arguments: list[str], code: int, told: str, tmp_path: Path) -> None:
-    root = os.geteuid() == 0
-    if root and shutil.which("setpriv") is None:
-        pytest.skip("everything is readable for root, and there is no setpriv")
+    powerless = without_powers()
     media.camera(tmp_path / "in.avi")
     media.camera(tmp_path / "secret.avi").chmod(0)
     (tmp_path / "sealed").mkdir(mode=0)
     (tmp_path / "read-only").mkdir(mode=0o555)
-    command = [*WITHOUT_POWERS * root, *COMMAND, *arguments, "--quiet"]
+    command = [*powerless, *COMMAND, *arguments, "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     (tmp_path / "sealed").chmod(0o700)
     assert (done.returncode, done.stdout) == (code, "")
@@ -180,14 +187,12 @@ def test_without_permission(arguments: list[str], code: int, told: str, tmp_path
 
 
 def test_a_folder_in_a_folder_that_can_not_be_read_is_told(tmp_path: Path) -> None:
-    root = os.geteuid() == 0
-    if root and shutil.which("setpriv") is None:
-        pytest.skip("everything is readable for root, and there is no setpriv")
+    powerless = without_powers()
     (tmp_path / "clips").mkdir()
     media.camera(tmp_path / "clips" / "in.avi")
     for name in ("sealed", ".hidden"):
         (tmp_path / "clips" / name).mkdir(mode=0)
-    command = [*WITHOUT_POWERS * root, *COMMAND, "clips", "out", "--quiet"]
+    command = [*powerless, *COMMAND, "clips", "out", "--quiet"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     (tmp_path / "clips" / "sealed").chmod(0o700)
     (tmp_path / "clips" / ".hidden").chmod(0o700)

@@ -164,7 +164,7 @@ luma plane. {blind}
 ## Recipe
 
     python -m training train {name} --data DIR --steps {steps}
-    python -m training export {name} --data DIR
+    python -m training export {name} --data DIR{earlier}
 {history}
 ## Numbers
 
@@ -393,6 +393,7 @@ def card(model: Model) -> str:
         "schedule": _schedule(recipe),
         "history": HISTORY.get(model.name, ""),
         "step": training["step"],
+        "earlier": " --mean-with EARLIER" if "mean_with" in training else "",
         "mean": f"; the mean of that after {training['mean_with']:,} steps and after all"
         if "mean_with" in training
         else "",
