@@ -9,9 +9,11 @@ READY := $(VENV)/.ready
 demo: $(READY)
 	$(BIN)/python samples/demo.py
 
+# what is compiled is kept: hundreds of the tests' processes begin with it
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)
-	$(BIN)/python -m pytest -n auto -m "not slow"
-	$(BIN)/python -m pytest -n auto -m slow
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 check: $(READY)
 	$(BIN)/ruff format --check

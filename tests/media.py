@@ -6,8 +6,9 @@ Unless a recipe says otherwise a picture is 64x48, and frame k is at k/25 s.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,18 @@ Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
 """
 
 
+@lru_cache(maxsize=256)
 def scene(index: int, height: int, width: int, seed: int) -> NDArray[np.float64]:
-    """A plane of frame `index`, (height, width) of 0.1 to 0.9: waves and grain that move."""
+    """A plane of frame `index`, (height, width) of 0.1 to 0.9: waves and grain that move.
+
+    It is kept, as most tests are of the same few pictures, and so is only to be read.
+    """
     y, x = np.mgrid[:height, :width] + [[[index]], [[2 * index]]]
     waves = np.sin(x / 7 + seed) * np.cos(y / 5) + np.sin((x + y) / 23)
     grain = np.random.default_rng(seed).uniform(-1, 1, (height, width))
-    return np.asarray(0.5 + 0.15 * waves + 0.1 * np.roll(grain, index, axis=1))
+    plane = np.asarray(0.5 + 0.15 * waves + 0.1 * np.roll(grain, index, axis=1))
+    plane.flags.writeable = False
+    return plane
 
 
 def picture(
@@ -229,6 +236,26 @@ def chapters(marks: Iterable[tuple[int, int, str]] = CHAPTERS) -> list[Any]:
     ]
 
 
+def kept(recipe: Callable[..., Path]) -> Callable[..., Path]:
+    """`recipe`, which encodes a file of one ending and the same options once, and then copies it.
+
+    Most tests are of the same few clips.
+    """
+    files: dict[str, bytes] = {}
+
+    @wraps(recipe)
+    def write(path: Path, *arguments: Any, **options: Any) -> Path:
+        wanted = repr((path.suffix, arguments, options))
+        if wanted in files:
+            path.write_bytes(files[wanted])
+        else:
+            files[wanted] = recipe(path, *arguments, **options).read_bytes()
+        return path
+
+    return write
+
+
+@kept
 def video_file(path: Path, codec: str = "libx264", *, frames: int = FRAMES, **options: Any) -> Path:
     """One video stream alone; `options` as for `add_video`."""
     with av.open(path, "w") as output:
@@ -237,6 +264,7 @@ def video_file(path: Path, codec: str = "libx264", *, frames: int = FRAMES, **op
     return path
 
 
+@kept
 def song(path: Path) -> Path:
     """MP3 of 44.1 kHz with a cover picture, and no film."""
     with av.open(path, "w") as output:
@@ -251,6 +279,7 @@ def song(path: Path) -> Path:
     return path
 
 
+@kept
 def camera(path: Path, quality: int = 50, sound: str = "pcm_u8") -> Path:
     """The file of an old camera: MJPEG 4:2:2 of full range at 15 fps, 8-bit mono at 11025 Hz.
 
@@ -270,6 +299,7 @@ def camera(path: Path, quality: int = 50, sound: str = "pcm_u8") -> Path:
     return path
 
 
+@kept
 def phone(path: Path) -> Path:
     """H.264 with B-frames, AAC stereo at 48 kHz, text subtitles, chapters, metadata, languages."""
     text = {".mp4": "mov_text", ".mov": "mov_text", ".mkv": "subrip"}[path.suffix]
@@ -296,6 +326,7 @@ VFR_TIMES = (0, 40, 80, 200, 233, 266, 300, 500, 510, 520, 760, 800)
 """Frame times of `uneven` in milliseconds."""
 
 
+@kept
 def uneven(path: Path, **metadata: str) -> Path:
     """Matroska of variable frame rate: H.264 at `VFR_TIMES`, SubRip, an attachment, a cover."""
     with av.open(path, "w") as output:
@@ -309,6 +340,7 @@ def uneven(path: Path, **metadata: str) -> Path:
     return path
 
 
+@kept
 def with_cover(path: Path) -> Path:
     """MP4: MPEG-4 Part 2, AAC, and a cover picture as a PNG of 40x30."""
     with av.open(path, "w") as output:
@@ -325,6 +357,7 @@ def with_cover(path: Path) -> Path:
     return path
 
 
+@kept
 def talkie(
     path: Path,
     sound: str,
@@ -343,6 +376,7 @@ def talkie(
     return path
 
 
+@kept
 def captioned(path: Path, codec: str) -> Path:
     """H.264 with one stream of text subtitles."""
     with av.open(path, "w") as output:
@@ -353,6 +387,7 @@ def captioned(path: Path, codec: str) -> Path:
     return path
 
 
+@kept
 def two_films(path: Path, codec: str = "libx264", *, frames: int = FRAMES, **options: Any) -> Path:
     """H.264 of 64x48, and a smaller film of 32x24 beside it, of `codec` with its `options`."""
     with av.open(path, "w") as output:
@@ -371,6 +406,7 @@ REORDERED: dict[str, Any] = {
 """Options by codec: key frames, 6 or 8 apart, come before B-frames that are shown earlier."""
 
 
+@kept
 def slides(path: Path) -> Path:
     """H.264 with B-frames at `SLIDE_TIMES`, and AAC at 16 kHz beside it, 30 s long."""
     with av.open(path, "w", container_options={"max_interleave_delta": "0"}) as output:
@@ -385,6 +421,7 @@ SLIDE_TIMES = (0, 1, 2, 9, 20, 29)
 """Frame times of `slides` in seconds."""
 
 
+@kept
 def in_blocks(path: Path, rate: int = 8000) -> Path:
     """MJPEG, and 2 s of PCM in packets of a second, whose samples are their numbers."""
     with av.open(path, "w") as output:
@@ -399,6 +436,7 @@ def in_blocks(path: Path, rate: int = 8000) -> Path:
     return path
 
 
+@kept
 def interlaced(path: Path, codec: str = "libx264", *, order: str = "tff") -> Path:
     """Interlaced frames, `order` "tff" or "bff", of libx264, mpeg2video or ffv1."""
     with av.open(path, "w") as output:
@@ -407,6 +445,7 @@ def interlaced(path: Path, codec: str = "libx264", *, order: str = "tff") -> Pat
     return path
 
 
+@kept
 def rotated(path: Path) -> Path:
     """H.264 to be turned by 90 degrees."""
     with av.open(path, "w") as output:
@@ -416,6 +455,7 @@ def rotated(path: Path) -> Path:
     return path
 
 
+@kept
 def anamorphic(path: Path) -> Path:
     """H.264 of pixels 4/3 as wide as high."""
     with av.open(path, "w") as output:
@@ -425,6 +465,7 @@ def anamorphic(path: Path) -> Path:
     return path
 
 
+@kept
 def tagged(path: Path, codec: str = "libx264") -> Path:
     """H.264 or another codec, tagged as BT.709 primaries, sRGB transfer, BT.709 matrix, limited."""
     with av.open(path, "w") as output:
@@ -436,6 +477,7 @@ def tagged(path: Path, codec: str = "libx264") -> Path:
     return path
 
 
+@kept
 def full_range(path: Path) -> Path:
     """H.264 of full range (yuvj420p)."""
     with av.open(path, "w") as output:
@@ -444,6 +486,7 @@ def full_range(path: Path) -> Path:
     return path
 
 
+@kept
 def hdr10(path: Path) -> Path:
     """H.264 of 10 bits in BT.2020 and PQ with HDR10 static metadata."""
     with av.open(path, "w") as output:
@@ -455,6 +498,7 @@ def hdr10(path: Path) -> Path:
     return path
 
 
+@kept
 def broadcast(path: Path, origin: int = 90) -> Path:
     """MPEG-TS of H.264 with B-frames and AAC, whose first frame is at `origin` seconds."""
     with av.open(path, "w") as output:
@@ -465,6 +509,7 @@ def broadcast(path: Path, origin: int = 90) -> Path:
     return path
 
 
+@kept
 def long_take(path: Path, *, seconds: int = 4, gop: int = 10, **size: int) -> Path:
     """A key frame every `gop` and sound of 48 kHz to cut beside it.
 
@@ -484,9 +529,13 @@ def long_take(path: Path, *, seconds: int = 4, gop: int = 10, **size: int) -> Pa
     return path
 
 
-def y4m(path: Path, *, frames: int = FRAMES) -> Path:
-    """YUV4MPEG2, 4:2:0."""
+@kept
+def y4m(path: Path, *, frames: int = FRAMES, times: int = 1) -> Path:
+    """YUV4MPEG2, 4:2:0, of so many frames again and again."""
     with av.open(path, "w", format="yuv4mpegpipe", options={"strict": "-1"}) as output:
         stream = add_video(output, "wrapped_avframe")
         fill_video(output, stream, range(frames))
+    content = path.read_bytes()
+    begin = content.index(b"FRAME")
+    path.write_bytes(content[:begin] + times * content[begin:])
     return path

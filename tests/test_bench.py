@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from training.__main__ import app
-from training.bench import interleaved, moving
+from training.bench import EAGER, interleaved, memory, moving, print_table, row_of
 from training.contenders import onnx_bytes
 from training.footprint import make_clip
 from vfilter.networks import L4, L8, Network
@@ -59,6 +59,47 @@ def test_of_what_is_quick_the_second_run_counts() -> None:
 def test_what_takes_long_is_not_timed_again() -> None:
     times = iter([7.0, 8.0])
     assert interleaved({("a",): lambda: next(times)}, rounds=3, patience=5) == {("a",): 7.0}
+
+
+def test_rows_tell_how_fast_they_are_beside_eager_mode_and_the_engine_alone() -> None:
+    where = ("l4", "640x480")
+    took = {
+        ("ours, torch", "bf16", *where): 0.04,
+        ("torch alone", "bf16", *where): 0.03,
+        (EAGER, "fp32", *where): 0.1,
+    }
+    rows = [row_of(key, took, {"fp32": 1.0, "bf16": 2.0}) for key in took]
+    assert [row["times_eager"] for row in rows] == [2.5, 3.33, 1.0]
+    assert [row.get("share_of_engine") for row in rows] == [0.75, None, None]
+
+
+def test_memory_of_long_clips_is_beside_that_of_the_shortest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peaks = iter([100.0, 400.0, 404.0])
+    monkeypatch.setattr("training.bench.make_clip", lambda path, *_, **__: path)
+    monkeypatch.setattr("training.bench.footprint", lambda *_: next(peaks))
+    rows = memory([(64, 48)], (100, 1000))
+    assert [row.get("times_shortest") for row in rows] == [None, 1.0, 1.01]
+    print_table({"machine": {}, "memory": rows})
+    *_, changing, _, last = capsys.readouterr().out.splitlines()
+    assert changing == "| l8 | 64x48 | 10 | changing | 100.0 | - |"
+    assert last == "| l8 | 64x48 | 1000 | nearly static | 404.0 | 1.01 |"
+
+
+@pytest.mark.parametrize(("now", "kept"), [("here", True), ("elsewhere", False)])
+def test_parts_of_another_machine_do_not_stay(
+    now: str, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tmp_path / "bench.json"
+    measured.write_text(json.dumps({"machine": {"processor": "here"}, "reuse": [{"model": "l4"}]}))
+    result = {"machine": {"processor": now}, "memory": [{"model": "l8"}]}
+    monkeypatch.setattr("training.__main__.bench", lambda *_, **__: result)
+    ran = CliRunner().invoke(app, ["bench", "--part", "memory", "--output", str(measured)])
+    assert ran.exit_code == 0, ran.output
+    after = json.loads(measured.read_text())
+    assert after["machine"] == {"processor": now} and after["memory"]
+    assert ("reuse" in after) == kept
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480)])

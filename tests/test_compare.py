@@ -675,3 +675,21 @@ def test_spp_at_its_best_on_live1(data: Path, quality: int, qp: int, expected: l
     found = scores(restored, planes)
     assert [found["psnr"], found["psnr_b"]] == pytest.approx(expected[:2], abs=0.005)
     assert found["ssim_uniform"] == pytest.approx(expected[2], abs=0.0001)
+
+
+@pytest.mark.parametrize("how", ["mjpeg:50", "h264:20"])
+def test_the_film_of_a_degraded_one_keeps_its_colours_and_shape(
+    tmp_path: Path, model: Path, how: str
+) -> None:
+    clip, video = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    with av.open(str(clip), "w") as output:
+        stream = media.add_video(output)
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = 1, 13, 1
+        context.color_range, context.sample_aspect_ratio = 1, Fraction(4, 3)
+        media.fill_video(output, stream, range(2))
+    compare(clip, degrade=how, models=[model], against=[], perceptual=False, video=video)
+    with Source(clip) as before, Source(video) as after:
+        for name in ("color_range", "colorspace", "color_primaries", "color_trc"):
+            assert getattr(after.first, name) == getattr(before.first, name)
+        assert after.sample_aspect_ratio == before.sample_aspect_ratio == Fraction(4, 3)

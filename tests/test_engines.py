@@ -434,3 +434,13 @@ def test_openvino_runs_without_torch(
     assert "openvino" in modules and "torch" not in modules
     assert not any(name.startswith("openvino_telemetry") for name in modules)
     assert (tmp_path / "out.mp4").is_file()
+
+
+def test_pytorch_computes_alike_within_autocast() -> None:
+    network = NETWORKS["l4"]
+    tile = np.random.default_rng(1).uniform(-0.5, 0.5, (40, 40)).astype(np.float32)
+    engine = TorchEngine(network, weights(network), precision="fp32")
+    [expected] = engine([tile])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        [found] = engine([tile])
+    np.testing.assert_array_equal(found, expected)

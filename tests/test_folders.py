@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import media
 import pytest
 from comparison import read_film
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
 from vfilter.cli import app
@@ -32,11 +34,10 @@ def tree(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.fixture
-def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as it lies on an old disk: clips, one of them broken, and other things."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "clips"
+    folder = tmp_path_factory.mktemp("disk") / "clips"
     (folder / "2004" / "party").mkdir(parents=True)
     (folder / ".trash").mkdir()
     media.camera(folder / "2004" / "MVI_1.AVI")
@@ -48,6 +49,13 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "notes.txt").write_text("notes")
     os.utime(folder / "phone.mp4", (1_000_000_000, 1_000_000_000))
     return folder
+
+
+@pytest.fixture
+def clips(disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of `disk` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(disk, tmp_path / "clips"))
 
 
 DONE = {"2004/MVI_1.AVI", "2004/party/tape.mkv", "phone.mp4"}
@@ -246,13 +254,13 @@ def test_progress_in_json_tells_the_file(clips: Path) -> None:
 
 def test_an_interrupted_folder_goes_on(clips: Path, tmp_path: Path) -> None:
     """The same command skips what is finished, and finishes what isn't."""
-    media.long_take(clips / "zoo.mp4", seconds=12, width=128, height=96)
+    media.long_take(clips / "zoo.mp4", seconds=6, width=128, height=96)
     command = [*COMMAND, "clips", "out", "--model", "l4", "--segment", "0.4"]
     command += ["--progress", "json"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         for line in process.stderr:
-            if '"frame": 25,' in line and '"total": 300' in line:
+            if '"frame": 25,' in line and '"total": 150' in line:
                 break
         process.send_signal(signal.SIGINT)
         assert process.stderr.read().splitlines()[-1] == "vdeblock: interrupted"
@@ -299,5 +307,33 @@ def test_a_finished_one_that_was_cut_off_is_not_taken_for_finished(
     with (tmp_path / "out.mp4").open("r+b") as file:
         file.truncate(1000)
     result = run("clips/phone.mp4", "out.mp4", "--resume")
+    assert result.exit_code == 5
+    assert "exists already" in result.stderr
+
+
+def test_a_finished_one_is_not_said_to_be_read_back(clips: Path, tmp_path: Path) -> None:
+    command = ["clips/phone.mp4", "out.mp4", "--resume", "--verify"]
+    assert "read back: 4 frames at their times" in run(*command).stderr
+    again = run(*command)
+    assert (again.exit_code, again.stderr) == (
+        0,
+        "vdeblock: out.mp4: finished already; --verify reads back what a run writes, not this\n",
+    )
+
+
+def test_other_weights_do_not_take_the_old_for_finished(
+    clips: Path, tmp_path: Path, model: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(model, own)
+    command = ["clips/phone.mp4", "out.mp4", "--model", str(own), "--resume"]
+    assert run(*command).exit_code == 0
+    assert run(*command).stderr == "vdeblock: out.mp4: finished already\n"
+    weights = load_file(own / "weights.safetensors")
+    metadata = {"network": "l4", "objective": "residual", "codec": "jpeg"}
+    other = {name: array / 2 for name, array in weights.items()}
+    metadata |= {"quality_min": "10", "quality_max": "60"}
+    save_file(other, own / "weights.safetensors", metadata)
+    result = run(*command)
     assert result.exit_code == 5
     assert "exists already" in result.stderr

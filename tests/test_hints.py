@@ -33,7 +33,7 @@ from vfilter.coefficients import Spectrum, evenness, restored_by_blocks, smoothn
 from vfilter.luma import luma_plane
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
-from vfilter.weights import load
+from vfilter.weights import load, trained_for
 
 Luma = NDArray[np.uint8]
 
@@ -230,7 +230,7 @@ def test_projection_leaves_blocks_that_are_not_of_the_table_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
-@pytest.mark.parametrize("shape", [(40, 56), (8, 8), (16, 24), (640, 520)])
+@pytest.mark.parametrize("shape", [(40, 56), (8, 8), (16, 24), (264, 520)])
 def test_trust_is_by_the_energy_around_each_coefficient(
     shape: tuple[int, int], kind: Callable[[NDArray[Any]], Any]
 ) -> None:
@@ -256,7 +256,7 @@ def test_trust_is_by_the_energy_around_each_coefficient(
 
 
 @pytest.mark.parametrize("kind", [np.asarray, torch.tensor])
-@pytest.mark.parametrize("shape", [(40, 56), (8, 8), (16, 24), (640, 520), (21, 30)])
+@pytest.mark.parametrize("shape", [(40, 56), (8, 8), (16, 24), (264, 520), (21, 30)])
 @pytest.mark.parametrize(("dtype", "full"), [(np.uint8, 255), (np.int32, 1023)])
 def test_smoothness_is_by_the_least_texture_around(
     shape: tuple[int, int], kind: Callable[[NDArray[Any]], Any], dtype: type[Any], full: int
@@ -442,6 +442,20 @@ def test_frames_of_vp9_tell_one_quantizer(tmp_path: Path) -> None:
     assert 0 < quantizers[0] < quantizers[1] < 256
 
 
+@pytest.mark.parametrize(
+    ("encoder", "ending"),
+    [("flv", "flv"), ("rv10", "rm"), ("rv20", "rm"), ("msmpeg4v3", "avi"), ("wmv2", "avi")],
+)
+def test_kin_of_mpeg4_tells_its_quantizers(tmp_path: Path, encoder: str, ending: str) -> None:
+    path = media.video_file(tmp_path / f"a.{ending}", encoder, qmin="7", qmax="7")
+    with Source(path) as source:
+        hints = hints_of(source.first)
+    assert hints.qp is not None
+    assert hints.qp.shape == (media.HEIGHT // 16, media.WIDTH // 16)
+    assert set(hints.qp.ravel()) == {14}
+    assert trained_for(hints) == "mpeg"
+
+
 def test_a_file_tells_its_bits(tmp_path: Path) -> None:
     path = media.video_file(tmp_path / "a.mp4", "libx265", frames=8, crf="10")
     with av.open(str(path)) as container:
@@ -511,7 +525,7 @@ def test_mpeg_without_quantizers_is_taken_for_a_good_one(model: Path, tmp_path: 
     curve = {"4": 0.2, "12": 0.6}
     (fitted / "metrics.json").write_text(json.dumps({"strength": {"mpeg2video": curve}}))
     with Restorer(fitted) as restore:
-        for codec in ("mpeg2video", "mpeg1video", "vc1"):
+        for codec in ("mpeg2video", "mpeg1video", "vc1", "asv1"):
             assert restore.model.strength(Hints(codec=codec)) == pytest.approx(0.4)  # scale 4
         damaged = Hints(codec="mpeg2video", qp=np.zeros((3, 4)))
         assert restore.model.strength(damaged) == pytest.approx(0.4)
@@ -530,7 +544,8 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
         np.testing.assert_array_equal(restore.luma(before, hints=at_60), before)
         np.testing.assert_array_equal(restore.luma(before, hints=at_40), half.luma(before))
         assert restore.model.strength(Hints()) == 1.0
-        assert restore.model.strength(Hints(codec="mjpeg")) == 0.0  # as of quality 80
+        for codec in ("mjpeg", "amv", "mjpegb", "sp5x"):
+            assert restore.model.strength(Hints(codec=codec)) == 0.0  # as of quality 80
 
 
 @pytest.mark.parametrize(
@@ -626,7 +641,7 @@ def test_weights_are_those_for_the_codec(
     with Restorer("l4") as restore:
         chosen = {
             codec: restore.model_for(Hints(codec=codec)).name
-            for codec in (None, "mjpeg", "h264", "hevc", "av1", "mpeg4", "wmv2", "theora")
+            for codec in (None, "mjpeg", "amv", "h264", "hevc", "av1", "mpeg4", "rv20", "asv1")
         }
     assert {codec for codec, name in chosen.items() if name == "l4-h264"} == {"h264", "hevc", "av1"}
     assert set(chosen.values()) == {"l4-h264", "l4-jpeg"}  # no weights for MPEG in this folder
@@ -715,3 +730,9 @@ def test_damaged_strengths_are_named(model: Path, tmp_path: Path) -> None:
         (broken / "metrics.json").write_text(json.dumps(metrics))
         with Restorer(broken) as restore, pytest.raises(ModelError, match="damaged"):
             restore.luma(plane(16, 16), hints=Hints(luma_table=tuple([16] * 64)))
+
+
+@pytest.mark.parametrize("table", [np.full((8, 8), 16), ["a"] * 64, [None] * 64, 16, [np.inf] * 64])
+def test_a_table_that_is_none_is_told(table: Any) -> None:
+    with pytest.raises(ValueError, match="luma_table must be 64 positive steps, got"):
+        Hints(luma_table=table)

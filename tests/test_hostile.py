@@ -22,9 +22,12 @@ import pytest
 from av.audio.frame import AudioFrame
 from comparison import assert_films, assert_planes, assert_times, read_film, read_sound
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner, Result
 
 from vfilter import restore_video
+from vfilter.cli import app
 from vfilter.errors import InputError
+from vfilter.probe import probe
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
 
@@ -42,6 +45,17 @@ def run(*arguments: str, folder: Path, **options: Any) -> subprocess.CompletedPr
         check=False,
         **options,
     )
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs the command in this process and `tmp_path`, where none of its own is in question."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+
+    return invoke
 
 
 def silent(path: Path) -> None:
@@ -123,11 +137,13 @@ def test_a_bad_input_is_one_line_and_code_3(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (1600, 1200)])
-def test_a_photograph_is_read(size: tuple[int, int], tmp_path: Path) -> None:
+def test_a_photograph_is_read(
+    size: tuple[int, int], here: Callable[..., Result], tmp_path: Path
+) -> None:
     """FFmpeg takes some for lists of numbered pictures."""
     (tmp_path / "in.jpg").write_bytes(media.jpeg(0, 50, *size))
-    done = run("in.jpg", "out.mkv", "--strength", "0", folder=tmp_path)
-    assert done.returncode == 0
+    done = here("in.jpg", "out.mkv", "--strength", "0")
+    assert done.exit_code == 0
     assert "1 frame in" in done.stderr and "JPEG quality 50" in done.stderr
 
 
@@ -241,7 +257,7 @@ def not_ours(folder: Path) -> None:
     "spoil", [cut_model, no_header, pickled, other_network, other_shapes, not_ours]
 )
 def test_a_bad_model_is_one_line_and_code_4(
-    spoil: Callable[[Path], None], model: Path, tmp_path: Path
+    spoil: Callable[[Path], None], model: Path, here: Callable[..., Result], tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
@@ -249,8 +265,8 @@ def test_a_bad_model_is_one_line_and_code_4(
         (folder / path.name).write_bytes(path.read_bytes())
     spoil(folder)
     media.camera(tmp_path / "in.avi")
-    done = run("in.avi", "out.mkv", "--model", "model", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (4, "")
+    done = here("in.avi", "out.mkv", "--model", "model")
+    assert (done.exit_code, done.stdout) == (4, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("vdeblock: ") and "model" in line
     assert names(tmp_path) == {"in.avi", "model"}
@@ -340,21 +356,23 @@ def test_a_large_picture_takes_no_memory(name: str, tmp_path: Path) -> None:
     assert int(most) < 500
 
 
-def test_the_bound_of_pixels(tmp_path: Path) -> None:
+def test_the_bound_of_pixels(here: Callable[..., Result], tmp_path: Path) -> None:
     path = media.video_file(tmp_path / "in.mkv", frames=2)
     restore_video(path, tmp_path / "out.mkv", strength=0, max_pixels=64 * 48)
     with pytest.raises(InputError, match="pixels"):
         restore_video(path, tmp_path / "more.mkv", strength=0, max_pixels=64 * 48 - 1)
     assert names(tmp_path) == {"in.mkv", "out.mkv"}
     for arguments in (["new.mkv", "--dry-run"], ["--preview", "look.png"]):
-        done = run("in.mkv", *arguments, "--max-pixels", f"{64 * 48 - 1}", folder=tmp_path)
-        assert (done.returncode, len(done.stderr.splitlines())) == (3, 1)
+        done = here("in.mkv", *arguments, "--max-pixels", f"{64 * 48 - 1}")
+        assert (done.exit_code, len(done.stderr.splitlines())) == (3, 1)
         assert "--max-pixels" in done.stderr
     assert names(tmp_path) == {"in.mkv", "out.mkv"}
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1251", "shift-jis", "utf-16"])
-def test_metadata_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+def test_metadata_in_any_encoding(
+    encoding: str, here: Callable[..., Result], tmp_path: Path
+) -> None:
     path = media.uneven(tmp_path / "in.mkv", title="#" * 16, comment="plain")
     title = {"latin-1": "Déjà", "cp1251": "Фильм", "shift-jis": "映画"}.get(encoding, "é映")
     raw = title.encode(encoding).ljust(16, b"!")
@@ -362,7 +380,7 @@ def test_metadata_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"#" * 16, raw))
     restore_video(path, tmp_path / "out.mkv", strength=0, preset="ultrafast")
     assert len(read_film(tmp_path / "out.mkv").times) == media.FRAMES
-    assert run("probe", "in.mkv", folder=tmp_path).returncode == 0
+    assert here("probe", "in.mkv").exit_code == 0
 
 
 AWKWARD = ['it\'s "so".avi', "-i.avi", "--help.avi", "a\nb.avi", " .avi", "file:x.avi", "*?[].avi"]
@@ -370,37 +388,40 @@ AWKWARD += ["%d.avi", "$(ls).avi", os.fsdecode(b"caf\xe9.avi"), "\U0001f4fc.avi"
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_awkward_names_by_the_command(name: str, tmp_path: Path) -> None:
+def test_awkward_names_by_the_command(
+    name: str, here: Callable[..., Result], tmp_path: Path
+) -> None:
     media.camera(tmp_path / "plain.avi").rename(tmp_path / name)
     (tmp_path / "out").mkdir()
     output = f"out/{name}"
     done = run("--strength", "0", "--quiet", "--", name, output, folder=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert names(tmp_path / "out") == {name}
-    told = run("--strength", "0", "-y", "--", name, output, folder=tmp_path)
+    told = here("--strength", "0", "-y", "--", name, output)
     assert told.stderr.splitlines()[-1].startswith("out/")
     assert " frames in " in told.stderr.splitlines()[-1]
-    missing = run("--quiet", "--", f"{name}x", "out.avi", folder=tmp_path)
-    assert missing.returncode == 3
+    missing = here("--quiet", "--", f"{name}x", "out.avi")
+    assert missing.exit_code == 3
     assert len(missing.stderr.splitlines()) == 1
 
 
-def holed(path: Path, count: int = 2) -> int:
-    """Overwrite the insides of some JPEGs of `media.camera`; how many."""
+def holed(path: Path, *frames: int) -> None:
+    """Overwrite the insides of some JPEGs of `media.camera`."""
     whole = path.read_bytes()
-    for index in (4, 8)[:count]:
+    for index in frames:
         hit = media.jpeg(index, 50)
         assert hit in whole
         whole = whole.replace(hit, bytes(len(hit)))
     path.write_bytes(whole)
-    return count
 
 
-def test_damage_in_the_middle_is_passed_over_and_told(tmp_path: Path) -> None:
-    count = holed(media.camera(tmp_path / "in.avi"))
-    done = run("in.avi", "out.mkv", "--strength", "0", folder=tmp_path)
-    assert done.returncode == 0
-    assert f"{count} damaged packets or frames" in done.stderr.splitlines()[-1]
+def test_damage_in_the_middle_is_passed_over_and_told(
+    here: Callable[..., Result], tmp_path: Path
+) -> None:
+    holed(media.camera(tmp_path / "in.avi"), 4, 8)
+    done = here("in.avi", "out.mkv", "--strength", "0")
+    assert done.exit_code == 0
+    assert "2 damaged packets or frames" in done.stderr.splitlines()[-1]
     times = read_film(tmp_path / "out.mkv").times
     kept = [Fraction(k, 15) for k in range(media.FRAMES) if k not in (4, 8)]
     assert_times(times, kept, unit=Fraction(1, 1000))
@@ -419,12 +440,15 @@ def without_chunks(path: Path, numbers: Sequence[int]) -> None:
 
 
 @pytest.mark.parametrize("ending", ["avi", "mp4", "mkv", "webm"])
-def test_an_avi_that_lost_chunks_stays_in_sync(ending: str, tmp_path: Path) -> None:
+def test_an_avi_that_lost_chunks_stays_in_sync(
+    ending: str, here: Callable[..., Result], tmp_path: Path
+) -> None:
     """FFmpeg counts the chunks it finds, so that one stream would run ahead of the other."""
-    path, output = flash_and_beep(tmp_path / "in.avi", at=30), tmp_path / f"out.{ending}"
+    path = flash_and_beep(tmp_path / "in.avi", at=30, frames=50)
+    output = tmp_path / f"out.{ending}"
     without_chunks(path, [4, 5, 12])
-    done = run("in.avi", output.name, "--strength", "0", "--verify", folder=tmp_path)
-    assert done.returncode == 0
+    done = here("in.avi", output.name, "--strength", "0", "--verify")
+    assert done.exit_code == 0
     assert "5 damaged packets or frames" in done.stderr  # three of the video, two of the sound
     assert abs(apart(output)) <= Fraction(20, 1000)
     assert abs(flash(output) - Fraction(30, 25)) <= Fraction(1, 1000)
@@ -443,22 +467,22 @@ def test_a_wrong_rate_of_bytes_in_an_avi_changes_nothing(told: int, tmp_path: Pa
         assert np.array_equal(read_sound(tmp_path / name)[1], read_sound(path)[1])
 
 
-def test_a_matroska_that_was_cut_off_is_told(tmp_path: Path) -> None:
+def test_a_matroska_that_was_cut_off_is_told(here: Callable[..., Result], tmp_path: Path) -> None:
     """FFmpeg's demuxer says nothing of it."""
     whole = media.long_take(tmp_path / "in.mkv").read_bytes()
     (tmp_path / "in.mkv").write_bytes(whole[: len(whole) // 2])
-    done = run("in.mkv", "out.mkv", "--strength", "0", folder=tmp_path)
-    assert done.returncode == 0
+    done = here("in.mkv", "out.mkv", "--strength", "0")
+    assert done.exit_code == 0
     assert "1 damaged packet or frame" in done.stderr.splitlines()[-1]
-    strict = run("in.mkv", "no.mkv", "--strength", "0", "--strict", "--quiet", folder=tmp_path)
-    assert strict.returncode == 3
+    strict = here("in.mkv", "no.mkv", "--strength", "0", "--strict", "--quiet")
+    assert strict.exit_code == 3
     assert "of the 4.0 s in its header" in strict.stderr
     (tmp_path / "in.mkv").write_bytes(whole)
     assert restore_video(tmp_path / "in.mkv", tmp_path / "out2.mkv", strength=0).damaged == 0
 
 
 def test_strict_stops_at_the_first_damage(tmp_path: Path) -> None:
-    holed(media.camera(tmp_path / "in.avi"))
+    holed(media.camera(tmp_path / "in.avi"), 10)  # later than what waits to be written
     done = run("in.avi", "out.mkv", "--strength", "0", "--strict", "--quiet", folder=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 3
@@ -474,13 +498,15 @@ def test_strict_stops_at_the_first_damage(tmp_path: Path) -> None:
     assert restore_video(whole, tmp_path / "new.mkv", strength=0, strict=True).damaged == 0
 
 
-def test_a_change_of_size_in_the_middle_is_scaled_and_told(tmp_path: Path) -> None:
+def test_a_change_of_size_in_the_middle_is_scaled_and_told(
+    here: Callable[..., Result], tmp_path: Path
+) -> None:
     small = media.video_file(tmp_path / "small.h264", width=64, height=48)
     large = media.video_file(tmp_path / "large.h264", width=128, height=96)
     joined = tmp_path / "in.h264"
     joined.write_bytes(small.read_bytes() + large.read_bytes())
-    done = run("in.h264", "out.mkv", "--strength", "0", "--lossless", folder=tmp_path)
-    assert done.returncode == 0
+    done = here("in.h264", "out.mkv", "--strength", "0", "--lossless")
+    assert done.exit_code == 0
     assert f"{media.FRAMES} frames scaled to the first one's size" in done.stderr
     before, after = read_film(small), read_film(tmp_path / "out.mkv")
     assert after.tags["size"] == (64, 48)
@@ -502,7 +528,11 @@ def test_a_change_of_size_in_the_middle_is_scaled_and_told(tmp_path: Path) -> No
     ],
 )
 def test_times_that_do_not_rise_are_repaired_and_told(
-    stamps: dict[int, int], repaired: list[int], count: int, tmp_path: Path
+    stamps: dict[int, int],
+    repaired: list[int],
+    count: int,
+    here: Callable[..., Result],
+    tmp_path: Path,
 ) -> None:
     path = media.video_file(tmp_path / "in.mkv", "ffv1", frames=6)
     data = path.read_bytes()
@@ -513,15 +543,18 @@ def test_times_that_do_not_rise_are_repaired_and_told(
         at = head.start() + 1
         data = data[:at] + new.to_bytes(2, "big") + data[at + 2 :]
     path.write_bytes(data)
-    done = run("in.mkv", "out.mkv", "--strength", "0", folder=tmp_path)
-    assert done.returncode == 0
+    done = here("in.mkv", "out.mkv", "--strength", "0")
+    assert done.exit_code == 0
     told = "1 timestamp repaired" if count == 1 else f"{count} timestamps repaired"
     assert told in done.stderr
     assert read_film(tmp_path / "out.mkv").times == [Fraction(t, 1000) for t in repaired]
 
 
-def flash_and_beep(path: Path, at: int = 10, origin: int = 0, **options: Any) -> Path:
-    """A film of 50 frames at 25/s, black but for frame `at`, when a beep of 40 ms is heard.
+@media.kept
+def flash_and_beep(
+    path: Path, at: int = 10, origin: int = 0, frames: int = 25, **options: Any
+) -> Path:
+    """A film of 25 frames a second, black but for frame `at`, when a beep of 40 ms is heard.
 
     origin: frames before the first one, as where pts do not begin at zero.
     """
@@ -530,14 +563,14 @@ def flash_and_beep(path: Path, at: int = 10, origin: int = 0, **options: Any) ->
         bf = {} if codec == "mpeg4" else {"bf": "2"} | media.ALWAYS_B
         video = media.add_video(output, codec, width=64, height=64, **bf)
         sound = media.add_sound(output, "pcm_s16le" if path.suffix != ".ts" else "mp2", 48000)
-        for index in range(50):
+        for index in range(frames):
             frame = media.picture(0, 64, 64)
             luma = np.frombuffer(memoryview(frame.planes[0]), np.uint8)
             luma[...] = 235 if index == at else 16
             frame.pts, frame.time_base = index + origin, Fraction(1, 25)
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
-        wave = np.zeros(96000, np.int16)
+        wave = np.zeros(frames * 1920, np.int16)
         wave[at * 1920 : (at + 1) * 1920] = 20000
         resampler = av.AudioResampler("s16", "mono", 48000, frame_size=1152)
         whole = AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
@@ -620,3 +653,54 @@ def test_packets_are_only_read(tmp_path: Path) -> None:
     restore_video(path, tmp_path / "out.mp4", strength=0, preset="ultrafast")
     assert path.read_bytes() == before
     assert path.stat().st_mtime_ns == told.st_mtime_ns
+
+
+@pytest.mark.parametrize("name", ["in.jpg", "in.mpo"])
+def test_what_is_behind_a_photograph_is_no_film(name: str, tmp_path: Path) -> None:
+    """A gain map of phones, a small copy of cameras; but MJPEG is one JPEG after the other."""
+    path, film = tmp_path / name, tmp_path / "in.mjpeg"
+    path.write_bytes(media.jpeg(0, 50) + media.jpeg(1, 90, 32, 24))
+    summary = restore_video(path, tmp_path / "out.mkv", strength=0)
+    assert (summary.frames, summary.resized, summary.damaged) == (1, 0, 0)
+    (stream,) = probe(path)["streams"]
+    assert stream["jpeg_quality"] == [50, 50]
+    film.write_bytes(media.jpeg(0, 50) + media.jpeg(1, 50))
+    assert restore_video(film, tmp_path / "film.mkv", strength=0).frames == 2
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_raw_video_that_is_cut_off_is_told(piped: bool, tmp_path: Path) -> None:
+    """FFmpeg's demuxer says nothing of it."""
+    whole = media.y4m(tmp_path / "in.y4m").read_bytes()
+    path = tmp_path / "in.y4m"
+
+    def damaged(content: bytes, **options: Any) -> tuple[int, int]:
+        if not piped:
+            path.write_bytes(content)
+            found = restore_video(path, tmp_path / "out.mkv", overwrite=True, **options)
+            return found.frames, found.damaged
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=[content])
+        writer.start()
+        try:
+            found = restore_video(pipe, tmp_path / "out.mkv", overwrite=True, **options)
+        finally:
+            writer.join()
+            pipe.unlink()
+        return found.frames, found.damaged
+
+    assert damaged(whole, strength=0) == (media.FRAMES, 0)
+    assert damaged(whole[:-999], strength=0) == (media.FRAMES - 1, 1)
+    assert damaged(whole + b"FRAME\n", strength=0) == (media.FRAMES, 1)
+    with pytest.raises(InputError, match=r"damaged .* \(it ends within a frame\)"):
+        damaged(whole[:-999], strength=0, strict=True)
+
+
+def test_raw_video_without_frames_is_not_said_to_need_seeking(tmp_path: Path) -> None:
+    header = media.y4m(tmp_path / "in.y4m").read_bytes().partition(b"FRAME")[0]
+    done = run("-", "out.mkv", folder=tmp_path, input=header.decode())
+    assert done.returncode == 3
+    assert done.stderr == (
+        "vdeblock: -: no frame of its video could be decoded; is the file complete?\n"
+    )

@@ -12,6 +12,7 @@ import numpy as np
 import odd_table
 import pytest
 from comparison import Film, Track, assert_planes, assert_times, read_film, read_tracks
+from odd_table import LARGE
 
 from vfilter import Summary, restore_video
 from vfilter.errors import InputError
@@ -122,18 +123,6 @@ NAMES = [
 
 def expected_of(name: str) -> Expected:
     return ODD.get(name, Expected())
-
-
-LARGE = {
-    "androidx__bbb_960x540_60fps_vp8.webm",
-    "androidx__h265_with_metadata_track.mp4",
-    "androidx__hdr10-av1.mp4",
-    "androidx__hlg10-color-test.mp4",
-    "androidx__sample_edit_list_no_sync_frame_before_edit.mp4",
-    "androidx__sample_with_color_info.mp4",
-    "mediabunny__cursed-vfr.mp4",
-}
-"""Files of large pictures, which take seconds."""
 
 
 def files(names: Iterable[str]) -> pytest.MarkDecorator:

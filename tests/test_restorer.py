@@ -382,3 +382,10 @@ def test_wrong_shapes(shape: tuple[int, ...], restore: Restorer) -> None:
 def test_wrong_depths(dtype: str, depth: int | None, message: str, restore: Restorer) -> None:
     with pytest.raises(ValueError, match=message):
         restore.luma(np.zeros((4, 4), dtype), depth=depth)
+
+
+def test_a_matrix_is_no_plane(restore: Restorer) -> None:
+    """NumPy's can't have the three axes of planes."""
+    matrix: Any = np.zeros((4, 4), np.uint8).view(np.matrix)
+    with pytest.raises(TypeError, match="must be a NumPy array or a PyTorch tensor, got matrix"):
+        restore.luma(matrix)

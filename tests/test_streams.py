@@ -480,3 +480,16 @@ def test_a_track_that_no_container_holds_is_told_and_left_out(tmp_path: Path) ->
     assert [(plan.kind, plan.unavoidable) for plan in summary.plan.lost] == [("data", True)]
     assert "no container can hold it" in summary.plan.lost[0].reason
     assert len(read_film(output).times) == summary.frames
+
+
+@pytest.mark.parametrize("source", ["mp4", "mkv"])
+def test_a_second_film_of_h264_that_avi_cant_hold_is_told_beforehand(
+    source: str, tmp_path: Path
+) -> None:
+    path, output = media.two_films(tmp_path / f"in.{source}"), tmp_path / "out.avi"
+    with pytest.raises(OutputError, match=r"stream 1 \(video, h264\) is lost: avi can't hold h264"):
+        restored(path, output)
+    assert not output.exists()
+    assert restored(path, output, allow_loss=True).frames == media.FRAMES
+    broadcast = media.two_films(tmp_path / "in.ts")
+    assert restored(broadcast, tmp_path / "broadcast.avi").plan.lost == []

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training.__main__ import main
+from training.__main__ import choose, main
 from training.data import Luma, jpeg, load_folder, luma_of_rgb, random_crop
 from training.evaluate import evaluate, psnr_gain
 from training.export import Measurement, commit, export, measure
@@ -104,6 +104,7 @@ def test_checkpoint_of_another_network(planes: list[Luma], tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"codec": "h264"}, r"tiny\.pt holds jpeg, not h264: name another folder"),
         ({"objective": "direct"}, r"tiny\.pt holds residual, not direct: name another folder"),
         ({"initialization": "plain"}, r"tiny\.pt holds symmetric, not plain: name another folder"),
         ({"optimizer": "sgd"}, r"tiny\.pt holds adamw, not sgd: name another folder"),
@@ -124,6 +125,8 @@ def test_checkpoint_without_what_recipes_have_learnt_since(
     state = torch.load(tmp_path / "tiny.pt", weights_only=True)
     for name in ("objective", "initialization", "optimizer", "halving", "last", "momentum", "ema"):
         del state["recipe"][name]
+    for name in ("losses", "photos", "device"):
+        del state[name]
     torch.save(state, tmp_path / "old.pt")
     resumed = Run(TINY)
     resumed.load(tmp_path / "old.pt")
@@ -223,6 +226,8 @@ def test_stopped_run_goes_on(planes: list[Luma], tmp_path: Path) -> None:
     assert stopped.step == 1
     resumed = train(TINY, Pictures(planes), planes[:1], path)
     assert_same_state(resumed, whole)
+    first, second = ([row["loss"] for row in read_rows(log)] for log in tmp_path.glob("*.csv"))
+    assert first == second
 
 
 def test_time_left_is_by_the_steps_of_this_machine(
@@ -306,6 +311,7 @@ def test_loss_that_is_not_finite(planes: list[Luma], tmp_path: Path) -> None:
             ["l4-jpeg"],
             "smaller than the 96x96 that training needs: remove it, or train with smaller",
         ),
+        (["l4-jpeg", "--rate", "0"], "rate must be positive, got 0.0"),
         (["l4-h264"], "smaller than the 152x152 that training needs"),
         (["l4-h264", "--crop", "144"], "crop must be 128 at most for h264, got 144"),
     ],
@@ -326,6 +332,39 @@ def test_what_is_wrong_is_one_line(
     assert exit_.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("l9-jpeg", "error: unknown model 'l9-jpeg': name one of l8-jpeg"),
+        ("l4-jpeg", "error: there is no l4-jpeg.pt to export: train l4-jpeg first"),
+    ],
+)
+def test_what_can_not_be_exported_is_one_line(
+    name: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["training", "export", name, "--data", ".", "--checkpoints", ".", "--models", "out"]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(message)
+    assert not list(tmp_path.iterdir())
+
+
+def test_rate_in_place_of_the_recipe_s() -> None:
+    for recipe, usual in (("ours", 1e-3), ("paper", 8.0)):
+        rates = [
+            choose("l4-q20", recipe, "residual", "symmetric", None, None, rate).rate
+            for rate in (None, 0.25)
+        ]
+        assert rates == [usual, 0.25]
 
 
 def test_learning_rate_rises_holds_and_falls() -> None:
@@ -474,7 +513,8 @@ def test_export_of_a_checkpoint(planes: list[Luma], tmp_path: Path) -> None:
         *("psnr", "psnr_b", "ssim_uniform", "ssim_gaussian")
     }
     card = (models / "l4-tiny/README.md").read_text()
-    assert "python -m training train l4-tiny --data DIR --steps 3" in card
+    assert "python -m training train l4-tiny --data DIR --steps 3 --checkpoints MINE\n" in card
+    assert "python -m training export l4-tiny --data DIR --checkpoints MINE\n" in card
     assert "72,097 parameters" in card and "31.42 / 30.83 / .890" in card
     assert "{" not in card
     table = (models / "README.md").read_text()
@@ -494,6 +534,32 @@ def test_card_of_a_network_for_one_quality(planes: list[Luma], tmp_path: Path) -
     assert "| learning rate | 8, halved every 50,000 steps |" in card
     assert "the paper's AR-CNN" not in card and "paper's AR-CNN |" in card
     assert "{" not in card
+
+
+def test_card_tells_what_was_seen_and_where(
+    planes: list[Luma], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPES["l4-jpeg"], steps=1, crop=32)
+    checkpoint = tmp_path / "l4-jpeg.pt"
+    train(recipe, Pictures(planes, origin="Holidays"), planes[:1], checkpoint)
+    state = torch.load(checkpoint, weights_only=True)
+    measured = scores({"LIVE1": (planes[:1], (10,))})
+
+    def card() -> str:
+        torch.save(state, checkpoint)
+        export("l4-jpeg", checkpoint, tmp_path / "models", measured)
+        return (tmp_path / "models/l4-jpeg/README.md").read_text(encoding="utf-8")
+
+    mine = card()
+    assert "| images | Holidays, 4 photos, their luma" in mine
+    assert "on a processor" in mine and "detour" not in mine
+    state["device"] = "cuda"
+    assert "on a GPU" in card()
+    del state["photos"], state["device"], state["losses"]  # as older checkpoints
+    monkeypatch.setattr("training.export.models_folder", lambda: tmp_path / "models")
+    older = card()
+    assert "| images | BSDS500 train and test, 400 photos, their luma" in older
+    assert "on a processor" in older and "detour" in older
 
 
 def test_export_of_the_mean_with_earlier_weights(planes: list[Luma], tmp_path: Path) -> None:

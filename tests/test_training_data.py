@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.data import Luma, jpeg, load_folder, subset, training_images
+from training.data import Luma, jpeg, load_folder, origin, subset, training_images
 from training.recipes import RECIPES
 from training.samples import Pictures, sample_batch
 from vfilter.bitstream import scaled_luma_table
@@ -93,6 +93,8 @@ def test_folders_of_the_paper(tmp_path: Path) -> None:
         write_images(tmp_path / "BSDS500" / part, count)
     planes, watched = training_images(tmp_path)
     assert len(planes) == 5 and len(watched) == 2
+    assert origin(tmp_path) == "BSDS500 train and test"
+    assert origin(tmp_path / "BSDS500") == "BSDS500"
 
 
 def test_subsets_are_fixed_and_lie_in_each_other(tmp_path: Path) -> None:

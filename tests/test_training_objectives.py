@@ -126,7 +126,7 @@ def test_what_counts_beside_the_squared_error_wants_room() -> None:
 
 def test_the_paper_has_the_squared_error_alone() -> None:
     for name in ("l4-q10", "l8-q20"):
-        chosen = choose(name, "ours", "direct", "symmetric", None, None)
+        chosen = choose(name, "ours", "direct", "symmetric", None, None, None)
         for recipe in (chosen, paper(RECIPES[name])):
             assert (recipe.blocking, recipe.similarity, recipe.start) == (0, 0, None)
     assert (paper(RECIPES["l8-jpeg"]).foreign, paper(RECIPES["l4-jpeg"]).slope) == (0, 1)

@@ -6,6 +6,7 @@ PyTorch is never imported for an array.
 from __future__ import annotations
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,16 @@ def namespace(plane: Plane) -> Any:
 def like(array: NDArray[Any] | np.floating[Any], plane: Plane) -> Plane:
     """`array` of the kind of `plane`, on its device."""
     return namespace(plane).asarray(array, device=plane.device)
+
+
+def unchanged_precision(plane: Plane) -> AbstractContextManager[Any]:
+    """Within it products of what is of the kind of `plane` are as without `torch.autocast`."""
+    if not is_tensor(plane):
+        return nullcontext()
+    autocast: AbstractContextManager[Any] = namespace(plane).autocast(
+        plane.device.type, enabled=False
+    )
+    return autocast
 
 
 def copied(plane: Plane) -> Plane:

@@ -29,7 +29,10 @@ STANDARD_LUMA_TABLE = (
 )
 
 
-LIKE_MPEG4 = ("h263", "h263p", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2")
+LIKE_MPEG4 = (
+    *("h263", "h263p", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"),
+    *("rv10", "rv20"),
+)
 
 QP_CODECS = {
     "h264": "h264",
@@ -66,7 +69,10 @@ class Hints:
 
     def __post_init__(self) -> None:
         if self.luma_table is not None:
-            table = tuple(int(step) for step in self.luma_table)
+            try:
+                table = tuple(int(step) for step in self.luma_table)
+            except (OverflowError, TypeError, ValueError):  # rows of steps, or no numbers
+                table = ()
             if len(table) != 64 or min(table) < 1:
                 raise ValueError(f"luma_table must be 64 positive steps, got {self.luma_table}")
             object.__setattr__(self, "luma_table", table)

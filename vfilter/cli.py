@@ -418,7 +418,8 @@ def _restore(
     if _is_done(input, output, arguments, means, resume, many=many):
         discard(Path(output))
         if not quiet:
-            _say(f"{output}: finished already")
+            unread = "; --verify reads back what a run writes, not this" if means["verify"] else ""
+            _say(f"{output}: finished already{unread}")
         return True
     if resume is None and output != "-":
         _ask(Path(output))

@@ -82,6 +82,11 @@ def tags_of(frame: VideoFrame) -> dict[str, Any]:
     return told | ({"HDR metadata": hdr} if any(hdr) else {})
 
 
+def is_full_range(frame: VideoFrame) -> bool:
+    """Whether `frame` is tagged as of full range."""
+    return frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+
+
 def reformatted(frame: VideoFrame, width: int, height: int, pix_fmt: str) -> VideoFrame:
     """`frame` scaled and converted, its times kept; the range stays unless RGB becomes YUV.
 

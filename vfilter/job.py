@@ -14,7 +14,7 @@ from typing import Any
 
 from vfilter import __version__
 from vfilter.opening import unreadable
-from vfilter.weights import Model
+from vfilter.weights import Model, load, models_folder
 
 ENDS = 1 << 20
 """Bytes at the begin and at the end of an input by which it is known again."""
@@ -58,10 +58,18 @@ def weights_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
+def own_weights(model: Model) -> dict[str, str]:
+    """What a mark holds of a model's weights: of those that aren't shipped, as other weights may
+    come under their name, the digest; the shipped ones serve by name, of whatever version."""
+    shipped = model.folder is not None and model.folder.parent == models_folder()
+    return {} if shipped else {"weights": weights_digest(model)}
+
+
 def mark(output: Path, input: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
     """Give a complete output its input's time of change, and its job, where the file system can.
 
     input: its identity when the run began; it may have changed or gone since.
+    arguments: of the run, and the `own_weights` of its model.
     """
     with suppress(OSError):
         os.utime(output, ns=(output.stat().st_atime_ns, input["mtime"]))
@@ -74,14 +82,16 @@ def is_finished(output: Path, input: Path, arguments: Mapping[str, Any]) -> bool
     """Whether `output` is what a run with `arguments` made of `input`, of whatever version.
 
     Where the file system holds no marks, an output that has the input's time and is no copy of it
-    is taken for that.
+    is taken for that. Raises ModelError if there is no such model as `arguments` name.
     """
     try:
         told, source = output.stat(), input.stat()
         if not (stat.S_ISREG(told.st_mode) and stat.S_ISREG(source.st_mode)):
             return False
         if hasattr(os, "getxattr"):
-            return os.getxattr(output, MARK) == _digest(identity(input), arguments, told.st_size)
+            marked = os.getxattr(output, MARK)
+            job = {**arguments, **own_weights(load(arguments["model"]))}
+            return marked == _digest(identity(input), job, told.st_size)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             return False  # it isn't there, or not marked

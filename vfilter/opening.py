@@ -6,6 +6,7 @@ import errno
 import re
 import stat
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ import av
 from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.format import formats_available
+from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
@@ -25,6 +27,10 @@ STANDARD_STREAM = "-"
 
 REACHING = {"concat", "hls", "image2", "rtp", "rtsp", "sap", "sdp", "vobsub"}
 """Demuxers that read other files than the one they are given, or the network."""
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".jps", ".mpo")
+"""Endings of JPEG files in lower case: FFmpeg takes some for lists of pictures, others for films of
+all that they hold, where viewers show the first picture."""
 
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """The decoders that give alpha too, by the names of those that don't."""
@@ -49,6 +55,7 @@ class Pipe:
         opened = None if standard else Path(path).open("rb")  # noqa: SIM115 (see close)
         self._file: BinaryIO = opened or sys.stdin.buffer
         self._failed: BaseException | None = None
+        self.size = 0  # bytes so far
         self.seekable = self._file.seekable
         self.seek = self._file.seek
         self.tell = self._file.tell
@@ -56,10 +63,12 @@ class Pipe:
     def read(self, size: int) -> bytes:
         """The next bytes, at most `size`; none at the end and when reading fails."""
         try:
-            return self._file.read(size)
+            data = self._file.read(size)
         except BaseException as error:
             self._failed = error
             return b""
+        self.size += len(data)
+        return data
 
     def check(self) -> None:
         """Raise InputError if reading has failed, and what interrupted it if something did."""
@@ -138,7 +147,7 @@ def open_alone(file: Any, *, max_pixels: int = MAX_PIXELS) -> InputContainer:
     container: InputContainer = av.open(
         file,
         "r",
-        format="jpeg_pipe" if name.endswith((".jpg", ".jpeg")) else None,  # else it may be a list
+        format="jpeg_pipe" if name.endswith(PHOTOGRAPHS) else None,
         metadata_errors="replace",
         options={"max_pixels": str(max_pixels)},
         container_options={
@@ -147,6 +156,19 @@ def open_alone(file: Any, *, max_pixels: int = MAX_PIXELS) -> InputContainer:
         },
     )
     return container
+
+
+def packets_of(container: InputContainer, *streams: Stream) -> Iterator[Packet[Any]]:
+    """The packets of `streams`, of all if none is named; of a photograph its first picture.
+
+    Behind that phones put a gain map for HDR, and cameras (MPO) small copies or another view.
+    """
+    alone = container.format.name == "jpeg_pipe" and container.name.lower().endswith(PHOTOGRAPHS)
+    passed = False
+    for packet in container.demux(*streams):
+        if not (alone and passed and packet.size):
+            yield packet
+        passed = True
 
 
 @cache

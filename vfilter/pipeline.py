@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from vfilter.bitstream import Hints
 from vfilter.encoders import Y4M, Encoding, choose_encoding
 from vfilter.errors import ArgumentError, OutputError
-from vfilter.job import identity, job_of, mark, weights_digest
+from vfilter.job import identity, job_of, mark, own_weights, weights_digest
 from vfilter.overlap import ahead, behind
 from vfilter.restorer import Restorer
 from vfilter.segments import Segments, check_idle, discard
@@ -287,7 +287,7 @@ def restore_video(
                     raise
             check_target(input, output, overwrite=overwrite)  # in case it came meanwhile
             if files:
-                mark(complete, known, arguments)
+                mark(complete, known, arguments | own_weights(restore.model))
 
         sink = Sink(output, source, plan.encoding, plan.streams, segments, record, seal)
         part = Fraction(segment)

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from vfilter.bitstream import QP_CODECS, hints_of, jpeg_hints, own_quantizers
 from vfilter.errors import InputError
 from vfilter.frames import pts_of
-from vfilter.opening import is_picture, is_pipe, main_video, open_input
+from vfilter.opening import is_picture, is_pipe, main_video, open_input, packets_of
 from vfilter.source import Source
 from vfilter.streams import codec_name
 from vfilter.timeline import packet_time
@@ -125,7 +125,7 @@ def is_sampled(container: InputContainer) -> bool:
 
 
 def _all(stream: Any) -> Iterator[Any]:
-    return (packet for packet in stream.container.demux(stream) if packet.size)
+    return (packet for packet in packets_of(stream.container, stream) if packet.size)
 
 
 def _spread(container: InputContainer, stream: VideoStream) -> Iterator[Any]:

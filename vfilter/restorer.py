@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vfilter.arrays import Plane, copied, is_tensor, like, moved, namespace, returned
+from vfilter.arrays import (
+    Plane,
+    copied,
+    is_tensor,
+    like,
+    moved,
+    namespace,
+    returned,
+    unchanged_precision,
+)
 from vfilter.bitstream import MACROBLOCK, Hints
 from vfilter.coefficients import BLOCK, kept, restored_by_blocks
 from vfilter.engines import Engine, choose, make
@@ -223,7 +232,7 @@ class Restorer:
         tolerated, texture = model.tolerated(hints), model.texture(hints)
         even = model.evenness(hints)
         table = hints.luma_table if self.project and depth == 8 else None
-        with self._turn:
+        with self._turn, unchanged_precision(planes):
             for plane, target in zip(
                 planes.reshape(-1, height, width), restored.reshape(-1, height, width), strict=True
             ):
@@ -306,7 +315,8 @@ class Restorer:
 
 def _checked_depth(y: Plane, depth: int | None) -> int:
     """The depth of luma `y` in bits, once `y` and `depth` are found to be what `luma` takes."""
-    if not isinstance(y, np.ndarray) and not is_tensor(y):
+    is_array = isinstance(y, np.ndarray) and not isinstance(y, np.matrix)  # which has no planes
+    if not is_array and not is_tensor(y):
         raise TypeError(f"luma must be a NumPy array or a PyTorch tensor, got {type(y).__name__}")
     dtype = str(y.dtype).removeprefix("torch.")
     if dtype not in ("uint8", "uint16"):

@@ -40,6 +40,7 @@ from vfilter.opening import (
     lossy_codec,
     main_video,
     open_input,
+    packets_of,
 )
 from vfilter.ranges import Cut, Range
 from vfilter.timeline import Timeline, packet_time, shift, with_following
@@ -58,6 +59,9 @@ __all__ = [
     "reformatted",
     "side_data",
 ]
+
+RAW = "yuv4mpegpipe"
+"""The demuxer of y4m, which tells nothing either of a file or a pipe that ends within a frame."""
 
 CUT_SHORT = Fraction(98, 100)
 """Share of the length in Matroska's header that a file must have, but for a second; its demuxer
@@ -257,6 +261,7 @@ class Source:
                 self._times.begin_at_zero(item, packets)
                 return item
         piped = self.pipe is not None and not self.pipe.seekable()
+        piped = piped and self.container.format.name != RAW  # that needs no seeking
         hint = "a pipe can't be sought in, so name the file" if piped else "is the file complete?"
         in_part = self._part.start is not None and not piped
         raise InputError(
@@ -308,7 +313,7 @@ class Source:
         """
         end = Fraction(0)
         try:
-            for packet in self.container.demux():
+            for packet in packets_of(self.container):
                 self._reached = max(self._reached, (packet.pos or 0) + packet.size)
                 missing = self._times.recover(packet)
                 whole = packet.stream.index == self.video.index  # there a unit of time is a frame
@@ -330,6 +335,11 @@ class Source:
             self._count_damage(
                 1, f"it ends after {float(end):.1f} of the {float(told):.1f} s in its header"
             )
+        if self.container.format.name == RAW:
+            size = self.container.size
+            if self.pipe is not None and not self.pipe.seekable():
+                size = self.pipe.size
+            self._count_damage(size > self._reached > 0, "it ends within a frame")
 
     def _check_encryption(self, packet: Packet[Any]) -> None:
         if packet.has_sidedata("encryption_info"):

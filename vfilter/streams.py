@@ -143,6 +143,8 @@ def _plan(muxer: str, stream: Stream) -> StreamPlan:
         return plan("drop", reason=f"{muxer} holds no cover pictures")
     if _is_made_by_muxers(stream):
         return plan("drop")
+    if muxer == "avi" and _has_lengths(stream):
+        return plan("drop", reason="avi can't hold h264 in the form that mp4, mov and mkv hold it")
     if holds(muxer, codec_name(stream)) and fits(muxer, lambda trial: copy_stream(trial, stream)):
         return plan("copy")
     reason = f"{muxer} can't hold {codec_name(stream)}"
@@ -176,6 +178,14 @@ def _is_made_by_muxers(stream: Stream) -> bool:
     made = TIMECODE in stream.metadata or stream.discard == Discard.all
     skeleton = stream.container.format.name == "ogg"
     return stream.type == "data" and (made or skeleton)
+
+
+def _has_lengths(stream: Stream) -> bool:
+    """Whether it is H.264 whose units come after their lengths, as its header's begin tells
+    (ISO/IEC 14496-15, 5.3.3.1), and not after start codes, as FFmpeg's AVI muxer wants them."""
+    context: Any = stream.codec_context
+    is_h264 = context is not None and codec_name(stream) == "h264"
+    return is_h264 and bytes(context.extradata or b"")[:1] == b"\x01"
 
 
 def _encoders(muxer: str, stream: Stream) -> tuple[str, ...]:

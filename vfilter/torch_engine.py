@@ -83,8 +83,8 @@ class TorchEngine:
         """
         tiles = iter(tiles)
         while batch := [torch.as_tensor(t, device=self.device) for t in islice(tiles, self.batch)]:
-            with torch.inference_mode():
-                luma = torch.stack(batch)[:, None]
+            luma = torch.stack(batch)[:, None]
+            with torch.inference_mode(), torch.autocast(luma.device.type, enabled=False):
                 residuals = (self._replay(luma) if luma.is_cuda else self._run(luma)).float()[:, 0]
             yield from residuals if luma.is_cuda else residuals.numpy()
 

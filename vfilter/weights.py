@@ -30,7 +30,10 @@ nothing is known of that."""
 TRAINED = ("jpeg", "h264", "mpeg")
 """What weights are trained on; `l8` takes `l8-h264` for H.264 (`trained_for`)."""
 
-WITH_8X8_DCT = ("vc1", "wmv3", "theora", "dvvideo")
+LIKE_MJPEG = ("amv", "mjpegb", "mxpeg", "smvjpeg", "sp5x")
+"""Codecs whose frames are JPEGs with tables that nothing tells."""
+
+WITH_8X8_DCT = ("vc1", "wmv3", "theora", "vp3", "dvvideo", "asv1", "asv2")
 """Codecs of 8x8 DCT blocks whose quantizers nothing tells."""
 
 MEZZANINE = ("prores", "dnxhd", "cfhd", "jpeg2000")
@@ -245,7 +248,7 @@ class Model:
 
         Without quantizers of a codec that has a strength of its own.
         """
-        if hints.codec == "mjpeg" and hints.luma_table is None:
+        if hints.codec in ("mjpeg", *LIKE_MJPEG) and hints.luma_table is None:
             return replace(hints, luma_table=tuple(scaled_luma_table(USUAL_QUALITY).tolist()))
         if hints.luma_table is not None or hints.codec is None:
             return hints
@@ -341,7 +344,7 @@ def trained_for(hints: Hints) -> str:
 
     "jpeg" where nothing is told.
     """
-    if hints.codec in (None, "mjpeg") or hints.luma_table is not None:
+    if hints.codec in (None, "mjpeg", *LIKE_MJPEG) or hints.luma_table is not None:
         return "jpeg"
     if QP_CODECS.get(hints.codec) in ("mpeg4", "mpeg2video") or hints.codec in WITH_8X8_DCT:
         return "mpeg"

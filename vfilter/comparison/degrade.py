@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfilter.errors import ArgumentError, InputError
+from vfilter.frames import is_full_range
 from vfilter.luma import luma_plane
 
 ENCODERS: dict[str, tuple[str, dict[str, str]]] = {
@@ -47,6 +48,13 @@ DEGRADATIONS = {
 scale or crf."""
 
 
+LIMITED = b"CS=ITU601"
+"""The comment by which FFmpeg, and who writes such JPEGs, knows those of limited range."""
+
+DENSEST = 255
+"""Largest denominator of the shape of a pixel in a JPEG; its densities have 16 bits."""
+
+
 def parse_degradation(text: str) -> tuple[str, int]:
     """The codec, by FFmpeg's name, and the setting of "CODEC:SETTING", such as "mjpeg:20".
 
@@ -69,12 +77,13 @@ def degrade(
     path: Path,
     *,
     rate: Fraction = Fraction(25),
+    aspect: Fraction | None = None,
 ) -> None:
     """Write `frames`, yuv420p or, for "mjpeg", planar YUV of 8 bits, to `path` as `codec`.
 
     setting: IJG quality of "mjpeg" (every frame a JPEG of Pillow's), quantiser scale of MPEG-2
         and MPEG-4, else crf; see `DEGRADATIONS`.
-    rate: frames per second.
+    rate: frames per second; aspect: width by height of a pixel, None if unknown.
     Raises InputError if there are no frames, or the encoder takes none of their kind.
     """
     pending = iter(frames)
@@ -90,7 +99,7 @@ def degrade(
     try:
         with av.open(str(path), "w") as output:
             write = _write_jpegs if codec == "mjpeg" else _encode
-            write(output, every, codec, setting, rate, (first.width, first.height))
+            write(output, every, codec, setting, rate, (first.width, first.height), aspect)
     except av.FFmpegError as error:
         raise InputError(
             f"{codec}:{setting} can't be made of {first.width}x{first.height} "
@@ -98,8 +107,11 @@ def degrade(
         ) from error
 
 
-def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
-    """A frame of planar YUV of 8 bits as a JPEG, 4:2:0, of the same codes."""
+def color_jpeg(frame: VideoFrame, quality: int, aspect: Fraction | None = None) -> bytes:
+    """A frame of planar YUV of 8 bits as a JPEG, 4:2:0, of the same codes and range.
+
+    aspect: width by height of a pixel, of which JFIF tells the densities' ratio, None if unknown.
+    """
     size = (frame.width, frame.height)
     planes: list[NDArray[Any]] = [luma_plane(frame)]
     for plane in frame.planes[1:3]:
@@ -108,7 +120,10 @@ def color_jpeg(frame: VideoFrame, quality: int) -> bytes:
         planes.append(cv2.resize(chroma, size, interpolation=cv2.INTER_NEAREST))
     buffer = io.BytesIO()
     image = Image.merge("YCbCr", [Image.fromarray(np.ascontiguousarray(p)) for p in planes])
-    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    told: dict[str, Any] = {} if is_full_range(frame) else {"comment": LIMITED}
+    if aspect is not None:
+        told["dpi"] = aspect.limit_denominator(DENSEST).as_integer_ratio()
+    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0", **told)
     return buffer.getvalue()
 
 
@@ -119,11 +134,12 @@ def _write_jpegs(
     quality: int,
     rate: Fraction,
     size: tuple[int, int],
+    aspect: Fraction | None,
 ) -> None:
     stream = output.add_mux_stream(codec, rate=rate, width=size[0], height=size[1])
     stream.time_base = 1 / rate
     for index, frame in enumerate(frames):
-        packet: Any = av.Packet(color_jpeg(frame, quality))
+        packet: Any = av.Packet(color_jpeg(frame, quality, aspect))
         packet.stream, packet.time_base = stream, 1 / rate
         packet.pts = packet.dts = index
         packet.is_keyframe = True
@@ -137,6 +153,7 @@ def _encode(
     setting: int,
     rate: Fraction,
     size: tuple[int, int],
+    aspect: Fraction | None,
 ) -> None:
     encoder, options = ENCODERS[codec]
     scale = {"qmin": str(setting), "qmax": str(setting)}
@@ -145,6 +162,8 @@ def _encode(
     stream = output.add_stream(encoder, rate=1 / unit, options=options | given)
     stream.width, stream.height = size
     stream.pix_fmt = "yuv420p"
+    if aspect is not None:
+        stream.codec_context.sample_aspect_ratio = aspect
     for index, frame in enumerate(frames):
         frame.pts, frame.time_base = index, unit
         frame.pict_type = PictureType.NONE

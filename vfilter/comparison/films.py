@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from av.video.frame import VideoFrame
 
@@ -14,6 +15,7 @@ from vfilter.comparison.degrade import degrade as write_degraded
 from vfilter.comparison.degrade import parse_degradation
 from vfilter.comparison.measure import Clip
 from vfilter.errors import InputError
+from vfilter.frames import UNSPECIFIED, is_full_range
 from vfilter.luma import luma_depth, luma_plane
 from vfilter.source import Source, hints_of
 
@@ -31,7 +33,7 @@ RATES_APART = Fraction(1, 1000)
 class Film:
     """A film whose luma is in `clip`. index: of its stream; format: of its pixels, less the j.
 
-    hints: of its first frame; full_range: whether it is tagged so.
+    hints, tags: of its first frame, these by PyAV's names; full_range: whether it is tagged so.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Film:
     codec: str
     hints: Hints
     full_range: bool
+    tags: Mapping[str, Any]
 
 
 def read_films(
@@ -79,7 +82,8 @@ def _degraded(input: str | Path, path: Path, codec: str, setting: int, limit: in
                     file.write(luma_bytes(frame))
                     yield frame
 
-        write_degraded(pristine(), codec, setting, path, rate=source.rate)
+        like: dict[str, Any] = {"rate": source.rate, "aspect": source.sample_aspect_ratio}
+        write_degraded(pristine(), codec, setting, path, **like)
         size = source.first.height, source.first.width
         return _film(source, input, Clip.of(target, *size))
 
@@ -104,7 +108,8 @@ def _film(source: Source, path: str | Path, clip: Clip) -> Film:
         format=first.format.name.replace("yuvj", "yuv"),
         codec=source.video.codec_context.codec.canonical_name,
         hints=hints_of(first),
-        full_range=first.format.name.startswith("yuvj") or int(first.color_range) == 2,
+        full_range=is_full_range(first),
+        tags={name: getattr(first, name) for name in UNSPECIFIED},
     )
 
 

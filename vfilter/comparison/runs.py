@@ -98,7 +98,8 @@ def compare(
             say(f"writing {video}")
             film = bench.source.path
             sounding = film if degrade is None else with_sound(binary, film, input)
-            write_split(sounding, video, models[0], device, precision, frames)
+            tags = (bench.source if degrade is None else bench.clean or bench.source).tags
+            write_split(sounding, video, models[0], device, precision, frames, tags)
         if report is not None:
             say(f"writing {report}")
             shown = bench.source if degrade is None else bench.clean or bench.source

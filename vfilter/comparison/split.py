@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,19 @@ def write_split(
     device: str,
     precision: str,
     frames: int | None,
+    tags: Mapping[str, Any],
 ) -> None:
     """Write to `output` the film at `path`, 8-bit planar YUV: before | after, labelled.
 
-    frames: the most. Raises InputError and OutputError.
+    frames: the most; tags: of colour, by PyAV's names, which a degradation may have lost.
+    Raises InputError and OutputError.
     """
     with (
         Restorer(model, device=device, precision=precision) as restore,
         Source(path, frames=frames) as source,
     ):
+        for name, value in tags.items():
+            setattr(source.first, name, value)
         plan = plan_video(source, output)
         with Sink(output, source, plan.encoding, plan.streams) as sink:
 
