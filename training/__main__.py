@@ -17,7 +17,7 @@ import typer
 
 from training.bench import PARTS, bench, draw, print_table
 from training.calibrate import calibrate, losses, shown
-from training.data import load_folder, read_luma, subset, training_images
+from training.data import load_folder, origin, read_luma, subset, training_images
 from training.experiments import COMMANDS
 from training.export import (
     Measurement,
@@ -87,6 +87,7 @@ def train_command(
     initialization: Annotated[str, typer.Option(help="symmetric or plain.")] = "symmetric",
     images: Annotated[int | None, typer.Option(help="Images to train on, if not all.")] = None,
     crop: Annotated[int | None, typer.Option(help="Side of the crops in pixels.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Learning rate, not the recipe's.")] = None,
     bfloat16: Annotated[
         bool | None, typer.Option(help="Products in bfloat16, or not; else if the device has them.")
     ] = None,
@@ -96,7 +97,7 @@ def train_command(
 ) -> None:
     """Train one model, or go on with its checkpoint; Ctrl-C writes it and leaves."""
     keep_freed_memory()
-    chosen = choose(name, recipe, objective, initialization, steps, crop)
+    chosen = choose(name, recipe, objective, initialization, steps, crop, rate)
     video = chosen.codec != "jpeg"
     smallest = max(chosen.crop, SMALLEST) if video else chosen.crop
     planes, validation = training_images(data, smallest=smallest)
@@ -105,7 +106,7 @@ def train_command(
     clips = training_clips(data / "clips") if video else []
     if video and not clips:
         print(f"no clips in {data / 'clips'}: of photographs in motion alone", flush=True)
-    pictures = Pictures(planes, [read_luma(path, LONGEST) for path in clips])
+    pictures = Pictures(planes, [read_luma(path, LONGEST) for path in clips], origin(data))
     checkpoint = checkpoints / f"{name}.pt"
     with processes() as place:
         run = train(
@@ -131,13 +132,13 @@ def choose(
     initialization: str,
     steps: int | None,
     crop: int | None,
+    rate: float | None,
 ) -> Recipe:
     """The recipe of model `name`, varied.
 
     Raises ValueError if there is no such model, recipe or variation.
     """
-    if name not in RECIPES:
-        raise ValueError(f"unknown model {name!r}: name one of {', '.join(RECIPES)}")
+    known(name)
     if recipe not in ("ours", "paper"):
         raise ValueError(f"recipe must be ours or paper, got {recipe!r}")
     chosen = RECIPES[name]
@@ -156,7 +157,14 @@ def choose(
         chosen,
         steps=chosen.steps if steps is None else steps,
         crop=chosen.crop if crop is None else crop,
+        rate=chosen.rate if rate is None else rate,
     )
+
+
+def known(name: str) -> None:
+    """Raises ValueError if there is no model `name`."""
+    if name not in RECIPES:
+        raise ValueError(f"unknown model {name!r}: name one of {', '.join(RECIPES)}")
 
 
 @app.command("export")
@@ -172,6 +180,7 @@ def export_command(
     ] = None,
 ) -> None:
     """Evaluate a checkpoint, and write its weights, metrics and card into MODELS/NAME."""
+    known(name)
     export(name, checkpoints / f"{name}.pt", models, _measurements(data, frames), mean_with)
 
 
@@ -294,10 +303,13 @@ def bench_command(
 ) -> None:
     """Measure how fast the networks restore on this machine, beside what others run.
 
-    Parts measured before stay in the JSON file.
+    Parts measured before, by the same machine and versions, stay in the JSON file.
     """
-    before = json.loads(output.read_text(encoding="utf-8")) if part and output.exists() else {}
-    result = before | bench(part or PARTS, quick=quick)
+    result = bench(part or PARTS, quick=quick)
+    if part and output.exists():
+        before = json.loads(output.read_text(encoding="utf-8"))
+        if before["machine"] == result["machine"]:
+            result = before | result
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print_table(result)

@@ -23,7 +23,6 @@ import torch
 from training.contenders import (
     PEAK_SIDE,
     PRODUCTS,
-    Luma,
     eager,
     engine_alone,
     onnx_runtime,
@@ -31,8 +30,10 @@ from training.contenders import (
     product,
     spp_seconds,
 )
+from training.data import Luma
 from training.footprint import footprint, make_clip
 from training.plots import figure
+from training.tables import plain
 from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.engines import ENGINES, installed, native_precision
 from vfilter.pipeline import restore_video
@@ -61,6 +62,8 @@ QUICK_LENGTHS = (3, 6)
 """Frames of the clips whose peak of memory is compared."""
 
 CLIP = Path(__file__).resolve().parent.parent / "samples" / "camera.avi"
+
+EAGER = "PyTorch eager, whole frame"
 
 PARTS = ("restoring", "end_to_end", "reuse", "memory")
 
@@ -120,7 +123,7 @@ def restoring(sizes: Sequence[tuple[int, int]], native: str, rounds: int) -> dic
     took = interleaved(seconds, rounds, PATIENCE)
     flop = PRODUCTS * 2 * PEAK_SIDE**3
     peak = {p: round(flop / took["product", p] / 1e9, 1) for p in precisions}
-    rows = [row_of(key, took[key], peak) for key in took if key[0] != "product"]
+    rows = [row_of(key, took, peak) for key in took if key[0] != "product"]
     return {"peak_gflops": peak, "restoring": rows}
 
 
@@ -136,13 +139,20 @@ def contenders(
             if precision == precisions[0]:
                 alone = partial(engine_alone, restore.engine)
                 yield f"{name} alone", precision, lambda y, alone=alone: alone(y.shape)  # type: ignore[misc]
-    yield "PyTorch eager, whole frame", "fp32", eager(loaded)
+    yield EAGER, "fp32", eager(loaded)
     yield "ONNX Runtime, whole frame", "fp32", onnx_runtime(loaded)
 
 
-def row_of(key: tuple[str, ...], seconds: float, peak: Mapping[str, float]) -> Row:
-    """A row of the table of restoring; GFLOP/s are of useful work, no halo and no padding."""
+def row_of(
+    key: tuple[str, ...], took: Mapping[tuple[str, ...], float], peak: Mapping[str, float]
+) -> Row:
+    """A row of the table of restoring; GFLOP/s are of useful work, no halo and no padding.
+
+    took: seconds of all rows. "times_eager": the speed relative to that of PyTorch's eager mode;
+    "share_of_engine": that of a restorer relative to that of its engine alone.
+    """
     name, precision, model, size = key
+    seconds = took[key]
     row: Row = {"by": name, "precision": precision, "model": model, "size": size}
     row |= {"ms": round(1e3 * seconds, 1), "fps": round(1 / seconds, 2)}
     if not model:
@@ -152,6 +162,9 @@ def row_of(key: tuple[str, ...], seconds: float, peak: Mapping[str, float]) -> R
     row["gflops"] = round(rate, 1)
     if precision in peak:
         row["share_of_peak"] = round(rate / peak[precision], 3)
+    row["times_eager"] = round(took[EAGER, "fp32", model, size] / seconds, 2)
+    if alone := took.get((f"{name.removeprefix('ours, ')} alone", *key[1:])):
+        row["share_of_engine"] = round(alone / seconds, 3)
     return row
 
 
@@ -260,10 +273,13 @@ def moving(width: int, height: int, frames: int, tile: int) -> list[Luma]:
 
 
 def memory(sizes: Sequence[tuple[int, int]], lengths: Sequence[int]) -> list[Row]:
-    """Peak memory in MB by frame size, all of the frame changing, and by the clip's length."""
+    """Peak memory in MB by frame size, all of the frame changing, and by the clip's length.
+
+    "times_shortest": the peak relative to that of the shortest of these lengths.
+    """
     cases = [(size, lengths[0] // 10 or 1, False) for size in sizes]
     cases += [(sizes[-1], frames, True) for frames in lengths]
-    rows = []
+    rows: list[Row] = []
     for (width, height), frames, static in cases:
         with tempfile.TemporaryDirectory() as folder:
             clip = make_clip(Path(folder, "clip.mp4"), width, height, frames, static=static)
@@ -277,6 +293,8 @@ def memory(sizes: Sequence[tuple[int, int]], lengths: Sequence[int]) -> list[Row
                 "peak_mb": peak,
             }
         )
+    for row in rows[len(sizes) :]:
+        row["times_shortest"] = round(row["peak_mb"] / rows[len(sizes)]["peak_mb"], 3)
     return rows
 
 
@@ -286,13 +304,8 @@ def print_table(result: Mapping[str, Any]) -> None:
     for name in PARTS:
         if name == "restoring" and "peak_gflops" in result:
             print("Peak in GFLOP/s:", json.dumps(result["peak_gflops"]))
-        rows = result.get(name, [])
-        if not rows:
-            continue
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
-        for row in rows:
-            print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
+        if rows := result.get(name):
+            print(f"\n{plain(rows)}", end="")
 
 
 def draw(result: Mapping[str, Any], path: Path) -> None:

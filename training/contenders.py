@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.data import Luma
 from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.engines import Engine
 from vfilter.networks import Network
@@ -21,7 +22,6 @@ from vfilter.torch_engine import PRECISIONS
 from vfilter.torch_module import TorchNetwork
 from vfilter.weights import Model
 
-Luma = NDArray[np.uint8]
 Work = Callable[[Luma], object]
 
 PEAK_SIDE = 2048

@@ -87,6 +87,11 @@ def training_images(data: Path, *, smallest: int = 1) -> tuple[list[Luma], list[
     return [plane for i, plane in enumerate(planes) if i % 10], planes[::10]
 
 
+def origin(data: Path) -> str:
+    """What those images to train on are called."""
+    return "BSDS500 train and test" if (data / "BSDS500").is_dir() else data.resolve().name
+
+
 def subset(planes: Sequence[Luma], size: int) -> list[Luma]:
     """`size` of `planes`, always the same ones; smaller subsets lie in the larger ones.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -24,10 +25,12 @@ from vfilter.weights import load
 Data = Annotated[
     Path, typer.Option(envvar="VDEBLOCK_DATA", help="Folder with BSDS500/ and LIVE1/.")
 ]
-Results = Annotated[Path, typer.Option(help="Folder of the results.")]
-Tables = Annotated[
+Made = Annotated[Path, typer.Option(help="Folder of the results.")]
+Results = Annotated[
     Path | None,
-    typer.Option(help="Folder of the table, if not training/results; build/results of a part."),
+    typer.Option(
+        help="Folder of the results, if not training/results; build/results of other than defaults."
+    ),
 ]
 Images = Annotated[int | None, typer.Option(min=1, help="Images of each data set, if not all.")]
 Steps = Annotated[int, typer.Option(min=1, help="Steps of every training of the figure.")]
@@ -61,11 +64,11 @@ def table3(
     images: Images = None,
     stored: Stored = False,
     rivals: Rivals = True,
-    results: Tables = None,
+    results: Results = None,
 ) -> None:
     """Table 3: PSNR, PSNR-B and SSIM on LIVE1 at qualities 10 and 20."""
     rows = tables.comparison("LIVE1", data, images, stored=stored, rivals=rivals)
-    folder = _folder(results, images is None and rivals)
+    folder = _folder(results, table3, images=images, rivals=rivals)
     tables.write(rows, folder / "table3", _on("Table 3: LIVE1", images))
 
 
@@ -74,23 +77,25 @@ def table4(
     images: Images = None,
     stored: Stored = False,
     rivals: Rivals = True,
-    results: Tables = None,
+    results: Results = None,
 ) -> None:
     """Table 4: the same on the validation set of BSDS500."""
     rows = tables.comparison("BSDS500 val", data, images, stored=stored, rivals=rivals)
-    folder = _folder(results, images is None and rivals)
+    folder = _folder(results, table4, images=images, rivals=rivals)
     tables.write(rows, folder / "table4", _on("Table 4: BSDS500 val", images))
 
 
-def table5(data: Data, images: Images = None, results: Tables = None) -> None:
+def table5(data: Data, images: Images = None, results: Results = None) -> None:
     """Table 5: L4 by objective on LIVE1 at quality 10; figure6 trains the networks."""
     rows = tables.objectives(data, results or RESULTS, images)
-    folder = _folder(results, images is None)
+    folder = _folder(results, table5, images=images)
     tables.write(rows, folder / "table5", _on("Table 5: objectives, L4, LIVE1", images))
 
 
-def _folder(results: Path | None, whole: bool) -> Path:
-    """Where a table goes: that of a part does not take the place of the whole one."""
+def _folder(results: Path | None, command: Callable[..., None], **given: object) -> Path:
+    """Where a result goes: one by other than the command's defaults does not take their place."""
+    usual = signature(command).parameters
+    whole = all(usual[name].default == value for name, value in given.items())
     return results or (RESULTS if whole else PARTIAL)
 
 
@@ -98,7 +103,7 @@ def _on(title: str, images: int | None) -> str:
     return title if images is None else f"{title}, the first {images} images alone"
 
 
-def figure4(data: Data, results: Results = RESULTS) -> None:
+def figure4(data: Data, results: Made = RESULTS) -> None:
     """Figure 4: a part of lighthouse3 at quality 20, distorted, restored and original."""
     folder = data / "LIVE1"
     names = [path.stem for path in image_paths(folder)]
@@ -128,11 +133,12 @@ def figure5(
     images: Some = 6,
     objective: Annotated[str, typer.Option(help="residual, direct or edge.")] = "residual",
     runs: Runs = RUNS,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """Figure 5: IPSNR over quality of L4 trained for one quality each, and for all."""
     chosen = cast(Objective, objective)
     rows = figures.figure5(figures.Budget(data, runs, steps, images, stop_flag()), chosen)
+    results = _folder(results, figure5, steps=steps, images=images)
     name = "figure5" if objective == "residual" else f"figure5-{objective}"
     figures.write_rows(rows, results / f"{name}.csv")
     title = f"Figure 5: L4, {objective}, {steps} steps each; {images} images of LIVE1"
@@ -144,16 +150,17 @@ def figure6(
     steps: Steps = 2000,
     images: Some = 6,
     runs: Runs = RUNS,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """Figure 6: IPSNR over steps of L4 by objective, at quality 10; table5 and figure7 use it."""
+    results = _folder(results, figure6, steps=steps, images=images)
     rows = figures.figure6(figures.Budget(data, runs, steps, images, stop_flag()), results)
     figures.write_rows(rows, results / "figure6.csv")
     title = f"Figure 6: L4, quality 10, our recipe, {steps} steps; {images} images of BSDS500 val"
     plots.lines(rows, "objective", "step", results / "figure6.png", title, ticks=False)
 
 
-def figure7(results: Results = RESULTS) -> None:
+def figure7(results: Made = RESULTS) -> None:
     """Figure 7: the first layer's filters as they form, by objective, from figure6."""
     title = "Figure 7: first layer of L4, quality 10, our recipe"
     plots.first_layers(figures.filters(results), results / "figure7.png", title)
@@ -166,13 +173,16 @@ def figure8(
     network: Annotated[list[str] | None, typer.Option(help="l4 or l8; repeatable.")] = None,
     quality: Annotated[int, typer.Option(help="JPEG quality.")] = 20,
     runs: Runs = RUNS,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """Figure 8: IPSNR on seen and unseen images over the number of training images."""
     budget = figures.Budget(data, runs, steps, images, stop_flag())
     rows = figures.figure8(budget, network or ["l4", "l8"], quality)
+    given = {"steps": steps, "images": images, "network": network, "quality": quality}
+    results = _folder(results, figure8, **given)
     figures.write_rows(rows, results / "figure8.csv")
-    title = f"Figure 8: quality {quality}, {steps} steps each; means over {images} images"
+    means = f"means over {min(images, *figures.SIZES)} seen and {images} unseen images"
+    title = f"Figure 8: quality {quality}, {steps} steps each; {means}"
     plots.dataset_size(rows, results / "figure8.png", title)
 
 
@@ -181,11 +191,12 @@ def paper_command(
     steps: Steps = 200,
     images: Some = 4,
     runs: Runs = RUNS,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """The paper's own recipe over its first iterations of 250,000: L4, quality 10, by objective."""
     budget = figures.Budget(data, runs, steps, images, stop_flag())
     rows = figures.first_iterations(budget)
+    results = _folder(results, paper_command, steps=steps, images=images)
     figures.write_rows(rows, results / "paper.csv")
     title = f"L4, quality 10, the paper's recipe; {images} images of BSDS500 val"
     plots.lines(rows, "objective", "step", results / "paper.png", title, ticks=False)
@@ -196,7 +207,7 @@ def units_command(
     network: Annotated[str, typer.Option(help="l4 or l8.")] = "l8",
     steps: Annotated[int, typer.Option(help="Steps after which units are looked at again.")] = 200,
     rate_steps: Annotated[int, typer.Option(help="Steps of each rate that is tried.")] = 150,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """Dead and always-on units, and the highest learning rate, with and without symmetry."""
     recipe = figures.Budget(data, RUNS, steps, 0).recipe(network, 10, 10, "residual")
@@ -204,6 +215,7 @@ def units_command(
     pictures = Pictures(planes)
     seen = [plane[:160, :160] for plane in validation]
     rows = list(units.saturation(recipe, pictures, seen))
+    results = _folder(results, units_command, steps=steps, rate_steps=rate_steps)
     figures.write_rows(rows, results / f"units-{network}.csv")
     rates = list(units.highest_rates(replace(recipe, steps=rate_steps), pictures))
     figures.write_rows(rates, results / f"rates-{network}.csv")
@@ -221,10 +233,11 @@ def units_command(
 def speed_command(
     side: Annotated[int, typer.Option(help="Side of the plane in pixels.")] = SIDE,
     rounds: Annotated[int, typer.Option(min=1, help="Timings whose median is told.")] = 5,
-    results: Results = RESULTS,
+    results: Results = None,
 ) -> None:
     """Milliseconds a megapixel, FLOP per pixel and FLOP/s, beside the paper's."""
     rows = speed(side, rounds)
+    results = _folder(results, speed_command, side=side, rounds=rounds)
     figures.write_rows(rows, results / "speed.csv")
     text = tables.plain(rows)
     print(text)

@@ -24,7 +24,7 @@ from training.recipes import FINEST, RECIPES, Recipe
 from training.sources import CODECS, SOURCES, gains, read_frames
 from training.video import FRAMES, PRESETS, WINDOW
 from vfilter.restorer import Restorer
-from vfilter.weights import ALIASES, METRICS, OBJECTIVE, WEIGHTS, Model, load
+from vfilter.weights import ALIASES, METRICS, OBJECTIVE, WEIGHTS, Model, load, models_folder
 
 SETS = {
     "LIVE1": ("LIVE1", (10, 20, 40, 60, 80, 90)),
@@ -83,7 +83,8 @@ drawings.
     "l8-q20": LENGTHENED.format(steps="5,000").rstrip()
     + """ In the
 first 14,000 steps the squared error counted alone; the mean of the weights after them and after all
-is better in PSNR-B than the first and in PSNR than the last.
+is better in PSNR-B than the first and in PSNR than the last. EARLIER is models/l8-q20 of commit
+ac5edfe (13,978 steps).
 """,
     "arcnn-q10": """
 These weights took a detour that the command doesn't: in the first 8,000 steps, a run of their own
@@ -98,12 +99,13 @@ The first 6,000 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to 
 next 4,000, from crf 20 on, were runs of their own, whose rate fell to zero at their ends; none of
 them saw drawings. 16,000 steps were asked then; those up to there saw 15 % drawings and no pixel
 art. How HEVC is served was fitted to the weights after them: a fit to these gains 0.02 dB on clips
-and loses 0.1 on drawings.
+and loses 0.1 on drawings. EARLIER is models/l8-h264 of commit 80a1c1f.
 """,
     "l8-h264-coarse": """
 These weights took a detour that the command doesn't: 16,000, 30,000 and 42,000 steps were asked in
 turn, the rate falling to zero in the second half of each; these saw 15 % drawings and no pixel art.
-The strengths were fitted to the weights at the end, not to the mean.
+The strengths were fitted to the weights at the end, not to the mean. EARLIER is
+models/l8-h264-coarse of commit aadea88.
 """,
     "l8-mpeg-coarse": """
 These weights took a detour that the command doesn't: 15,000 steps were asked at first, at whose end
@@ -120,10 +122,11 @@ their quantiser scale to the -1; the first 7,400 saw no drawings.
 """,
     "l8-mpeg": """
 The first 5,000 steps, a run of their own whose rate fell to zero at its end, weighted the crops by
-their quantiser scale to the -1 and saw no drawings.
+their quantiser scale to the -1 and saw no drawings. 10,000 steps were asked next; those up to there
+saw 15 % drawings and no pixel art. EARLIER is models/l8-mpeg of commit 4bd3cb2.
 """,
 }
-"""What a run did that its recipe doesn't say."""
+"""What the run of a shipped model did that its recipe doesn't say."""
 
 ORIGIN = dict.fromkeys(
     ("l4", "l8"),
@@ -147,7 +150,7 @@ luma plane. {blind}
 | network | {network}: {layers} layers, {parameters:,} parameters, {flop:,} FLOP per pixel |
 | receptive field | {field}x{field} pixels |
 | input, output | luma as code / full scale - 0.5; the residual to add, on the same scale |
-| images | {images} |
+| images | {photos}, their luma (limited-range BT.601){images} |
 | compression | {compression} |
 | crops | {crop}x{crop} pixels, flipped and transposed at random, {batch} a step |
 | objective | residual; squared error{weight} |
@@ -156,15 +159,15 @@ luma plane. {blind}
 | learning rate | {schedule} |
 | weights | average of the steps' weights with decay {ema:g}{mean} |
 | steps | {step:,} of {steps:,}, {gigapixels:.2f} Gpx seen |
-| time | {minutes:.0f} min of steps, on a processor, without evaluations |
+| time | {minutes:.0f} min of steps, on {device}, without evaluations |
 | seed | {seed} |
 | commit | {commit} |
 | licence | MIT |
 
 ## Recipe
 
-    python -m training train {name} --data DIR --steps {steps}
-    python -m training export {name} --data DIR{earlier}
+    python -m training train {name} --data DIR --steps {steps} --checkpoints MINE
+    python -m training export {name} --data DIR --checkpoints MINE{earlier}
 {history}
 ## Numbers
 
@@ -180,7 +183,11 @@ luma plane. {blind}
 - Luma only: chroma is left as it is.
 """
 
-PHOTOS = "BSDS500 train and test, 400 photos, their luma (limited-range BT.601)"
+TRAINING = ("recipe", "step", "seconds", "photos", "device")
+"""What metrics keep of a checkpoint; older ones lack the last two, which were these:"""
+
+PHOTOS = "BSDS500 train and test, 400 photos"
+DEVICES = {"cpu": "a processor", "cuda": "a GPU"}
 
 BEGINNINGS = {
     "symmetric": "Xavier, every filter made zero-mean; last layer Gaussian of deviation 0.001",
@@ -236,9 +243,12 @@ def export(
     What is there stays until all is measured.
     earlier: folder of a model exported at a step before, whose weights are averaged with the
         checkpoint's.
-    Raises ValueError if the checkpoint is damaged, of another objective, or of another network or
-    codec than the recipe of that name; ModelError if there is no such model at `earlier`.
+    Raises FileNotFoundError if there is no checkpoint, ValueError if it is damaged, of another
+    objective, or of another network or codec than the recipe of that name; ModelError if there is
+    no such model at `earlier`.
     """
+    if not checkpoint.exists():
+        raise FileNotFoundError(f"there is no {checkpoint} to export: train {name} first")
     state = read_checkpoint(checkpoint)
     held = Recipe(**state["recipe"])
     if held.objective != OBJECTIVE:
@@ -254,7 +264,7 @@ def export(
     models.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=models) as work:
         folder = Path(work) / name
-        training = {key: state[key] for key in ("recipe", "step", "seconds")}
+        training = {key: state[key] for key in TRAINING if key in state}
         if earlier is not None:
             state["average"], training["mean_with"] = _mean(state["average"], load(earlier))
         write_weights(state, folder)
@@ -377,6 +387,7 @@ def card(model: Model) -> str:
     """The model card, made from the metrics and metadata of `model`."""
     training = model.metrics["training"]
     recipe = Recipe(**training["recipe"])
+    shipped = model.folder is not None and models_folder() in model.folder.resolve().parents
     describe = _jpeg_fields if recipe.codec == "jpeg" else _video_fields
     fields = asdict(recipe) | {
         "name": model.name,
@@ -391,7 +402,7 @@ def card(model: Model) -> str:
         else BEGINNINGS[recipe.initialization],
         "method": _method(recipe),
         "schedule": _schedule(recipe),
-        "history": HISTORY.get(model.name, ""),
+        "history": HISTORY.get(model.name, "") if shipped else "",
         "step": training["step"],
         "earlier": " --mean-with EARLIER" if "mean_with" in training else "",
         "mean": f"; the mean of that after {training['mean_with']:,} steps and after all"
@@ -399,6 +410,8 @@ def card(model: Model) -> str:
         else "",
         "gigapixels": training["step"] * recipe.batch * recipe.crop**2 / 1e9,
         "minutes": training["seconds"] / 60,
+        "photos": training.get("photos", PHOTOS),
+        "device": DEVICES[training.get("device", "cpu")],
         "commit": model.commit,
     }
     described = describe(recipe, model)
@@ -440,7 +453,7 @@ def _jpeg_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "damage": f"JPEG of {one}" if low == high else "JPEG compression",
         "blind": _range(model, one) if low == high else BLIND,
         "alone": ": what it does to the artifacts of other codecs is not measured",
-        "images": PHOTOS + (f"; {recipe.drawn:.0%} drawings and text" if recipe.drawn else ""),
+        "images": f"; {recipe.drawn:.0%} drawings and text" if recipe.drawn else "",
         "kinds": "photos, and drawings and text that were made for it"
         if recipe.drawn
         else "photos only: no drawings, screens or text",
@@ -486,7 +499,7 @@ def _video_fields(recipe: Recipe, model: Model) -> dict[str, str]:
         "damage": damage,
         "blind": _part(model) or BLIND,
         "alone": ", by FFmpeg's encoders",
-        "images": f"{PHOTOS}, set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
+        "images": f", set in motion (pan, zoom, rotation, trembling, grain), {WINDOW}x"
         f"{WINDOW} pixels, {FRAMES[0]} to {FRAMES[1] - 1} frames; as many windows of clips{drawn}",
         "kinds": f"photos and camera video{kinds}",
         "compression": compression,

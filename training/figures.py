@@ -1,8 +1,8 @@
 """python -m training figure5 --data DIR, and figure6, figure7, figure8, paper
 
 Many small trainings: every curve of a figure gets the same number of steps, by our recipe at a
-small scale, and goes on where it was left. In a minute: python -m training figure6 --data DIR
---steps 20
+small scale, and goes on where it was left. In a minute, into build/results:
+python -m training figure6 --data DIR --steps 20
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ POINTS = 12
 """Points of a curve over iterations."""
 
 STAGES = (1, 5, POINTS)
-"""Points after which figure 7 shows the filters: the paper's 20k, 100k and 250k of 250k."""
+"""Points after which figure 7 shows the filters: those of direct mapping in the paper, 20k, 100k
+and 250k of 250k."""
 
 FILTERS = "figure7.npz"
 

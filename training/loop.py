@@ -6,7 +6,8 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +32,7 @@ from vfilter.weights import load, models_folder
 LOG_EVERY = 50
 """Steps between two lines of progress."""
 
-FIXED = ("network", "objective", "initialization", "optimizer")
+FIXED = ("network", "codec", "objective", "initialization", "optimizer")
 """What a run can't change when it goes on from a checkpoint."""
 
 
@@ -42,13 +43,14 @@ DAMAGED = (
 """What reading a file raises that is no checkpoint, or one of other code."""
 
 STATE = {"recipe", "step", "seconds", "module", "average", "optimizer"}
-"""What a checkpoint holds."""
+"""What a checkpoint holds at least: older ones lack the rest."""
 
 
 class Run:
     """One training run: module, averaged weights, optimizer and the step they have reached.
 
     Every batch is a function of the recipe and the step, so the step is all of the random state.
+    losses: of the steps since the log's last row; photos: what it has seen, for people.
     bfloat16: whether products are in bfloat16 (autocast); None for what the device has of its own.
     """
 
@@ -61,6 +63,8 @@ class Run:
         self.network: Network = NETWORKS[recipe.network]
         self.step = 0
         self.seconds = 0.0
+        self.losses: list[float] = []
+        self.photos = "unknown photos"
         self.module = TorchNetwork(self.network)
         initialize(self.module, recipe.initialization, torch.Generator().manual_seed(recipe.seed))
         self.module.to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs
@@ -77,6 +81,9 @@ class Run:
             "recipe": asdict(self.recipe),
             "step": self.step,
             "seconds": self.seconds,
+            "losses": self.losses,
+            "photos": self.photos,
+            "device": self.place.device.type,
             "module": self.module.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
@@ -96,7 +103,7 @@ class Run:
             ) from error
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint of the same network, objective, initialization and optimizer.
+        """Continue from a checkpoint of a run that is alike in what is `FIXED`.
 
         Raises ValueError if the checkpoint is of another one or damaged.
         """
@@ -114,6 +121,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
         self.seconds = state["seconds"]
+        self.losses = state.get("losses", [])
 
     def begin_with(self, path: Path) -> None:
         """Take the averaged weights of another run's checkpoint, of the same network and objective;
@@ -274,40 +282,38 @@ def train(
         do when one is to.
     """
     run = open_run(recipe, checkpoint, place, bfloat16=bfloat16)
+    run.photos = pictures.told
     last = min(recipe.steps, recipe.steps if until is None else until)
     log = Log(checkpoint.with_suffix(".csv"), tensorboard) if place.first else None
     low, high = recipe.qualities
     qualities = sorted({low, (low + high) // 2, high})
     pairs = {quality: damaged_pairs(recipe, validation, quality) for quality in qualities}
-    losses: list[float] = []
-    norms: list[float] = []
+    norms: deque[float] = deque(maxlen=LOG_EVERY)
     first, before = run.step, run.seconds  # an earlier machine may have been a faster one
     with closing(batches(pictures, recipe, run.step, rank=place.rank, ranks=place.ranks)) as made:
         while run.step < last and not place.any(stopped()):
             started = time.perf_counter()
             error, norm = run.advance(next(made))
             run.seconds += time.perf_counter() - started
-            losses.append(error)
+            run.losses.append(error)
             norms.append(norm)
             if not math.isfinite(error):
                 raise ValueError(f"the loss is {error} at step {run.step}: choose a lower rate")
             if log is not None and run.step % LOG_EVERY == 0:
                 left = (last - run.step) * (run.seconds - before) / (run.step - first)
-                _show_progress(run, losses[-LOG_EVERY:], norms[-LOG_EVERY:], left, last, log)
+                _show_progress(run, norms, left, last, log)
             if log is not None and (run.step % save_every == 0 or run.step == last):
+                error, run.losses = float(np.mean(run.losses)), []
                 run.save(checkpoint)
-                _evaluate(run, float(np.mean(losses)), pairs, log)
-                losses, norms = [], []
-    if log is not None and losses:
+                _evaluate(run, error, pairs, log)
+    if log is not None and run.losses:
         run.save(checkpoint)
     return run
 
 
-def _show_progress(
-    run: Run, losses: Sequence[float], norms: Sequence[float], left: float, last: int, log: Log
-) -> None:
+def _show_progress(run: Run, norms: Iterable[float], left: float, last: int, log: Log) -> None:
     """Print a line about the latest steps, with `left` seconds to go, and tell TensorBoard."""
-    error, norm = float(np.mean(losses)), float(np.median(norms))
+    error, norm = float(np.mean(run.losses[-LOG_EVERY:])), float(np.median(list(norms)))
     print(
         f"step {run.step}/{last}  loss {error:.2f}  gradient {norm:.4f}  ETA {left / 60:.0f} min",
         flush=True,

@@ -116,6 +116,8 @@ class Recipe:
             raise ValueError(f"crop must be {WINDOW} at most for {self.codec}, got {self.crop}")
         if self.steps < 0:
             raise ValueError(f"steps must be 0 or more, got {self.steps}")
+        if not self.rate > 0:
+            raise ValueError(f"rate must be positive, got {self.rate}")
         if self.batch < 1:
             raise ValueError(f"batch must be positive, got {self.batch}")
 
@@ -192,17 +194,17 @@ RECIPES |= {
         network=name[:2],
         codec=codec,
         qualities=settings,
-        drawn=0.2 if name.startswith("l8-h264") else 0.15,
+        drawn=0.2 if name.startswith("l8-h264") or name == "l8-mpeg" else 0.15,
         start=start,
         steps=steps,
-        decay=0.25 if name == "l8-h264-coarse" else 0.5,
+        decay=0.25 if name in ("l8-h264-coarse", "l8-mpeg") else 0.5,
         batch=8 if name.startswith("l8") else 4,
         rate=5e-4 if name.startswith("l8") else 1e-3,
     )
     for name, codec, settings, start, steps in (
         ("l8-h264", "h264", (18, 42), "l8-jpeg", 21000),
         ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 45500),
-        ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 20000),
+        ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 13000),
         ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),
         ("l4-h264", "h264", (18, 42), "l4-jpeg", 20000),
         ("l4-mpeg", "mpeg", (2, 31), "l4-jpeg", 20000),

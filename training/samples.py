@@ -29,10 +29,19 @@ crop's squared error, (N, 1, 1, 1) float32."""
 
 @dataclass(frozen=True)
 class Pictures:
-    """What training sees: luma planes of photographs, and clips for the video codecs."""
+    """What training sees: luma planes of photographs, and clips for the video codecs.
+
+    origin: where the photographs are from, for people.
+    """
 
     planes: Sequence[Luma]
     clips: Sequence[Sequence[Luma]] = ()
+    origin: str = "unknown"
+
+    @property
+    def told(self) -> str:
+        """The origin and number of the photographs."""
+        return f"{self.origin}, {len(self.planes):,} photos"
 
 
 def batches(

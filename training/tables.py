@@ -16,7 +16,7 @@ from training.data import Luma, jpeg, load_folder
 from training.evaluate import METRICS, restore, scores
 from training.figures import load_curve
 from training.paper import MEASURED, PAPER, PAPER_OBJECTIVES, Scores
-from training.recipes import Objective
+from training.recipes import Objective, Recipe
 from training.rivals import best_qp, by_sadct, by_spp, told_qp
 from vfilter.errors import ModelError
 from vfilter.restorer import Restorer
@@ -86,7 +86,7 @@ def own_row(
     planes: the data set; None to take the scores that were measured at the models' export.
     """
     values: dict[int, Values] = {}
-    missing = []
+    missing, remarks = [], []
     for quality in qualities:
         name = models.format(quality)
         try:
@@ -96,7 +96,20 @@ def own_row(
             values[quality] = None
             continue
         values[quality] = _scores_of(model, dataset, quality, planes)
-    return Row(method, "ours", values, f"no {', '.join(missing)} yet" if missing else "")
+        if told := _remark(model):
+            remarks.append(f"Q{quality} {told}")
+    remarks += [f"no {', '.join(missing)} yet"] if missing else []
+    return Row(method, "ours", values, "; ".join(remarks))
+
+
+def _remark(model: Model) -> str:
+    """What a model was trained for beside the squared error, and whether it is a mean."""
+    training = model.metrics["training"]
+    recipe = Recipe(**training["recipe"])
+    beside = {"PSNR-B": recipe.blocking, "SSIM": recipe.similarity}
+    metrics = " and ".join(name for name, factor in beside.items() if factor)
+    told = [f"trained for {metrics} too"] if metrics else []
+    return ", ".join(told + ["mean of two weights"] * ("mean_with" in training))
 
 
 def _scores_of(model: Model, dataset: str, quality: int, planes: Sequence[Luma] | None) -> Values:
@@ -194,10 +207,11 @@ def _cells(values: Values) -> list[str]:
 
 
 def plain(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows of equal columns as a Markdown table; None as "-"."""
-    lines = ["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
+    """Rows as a Markdown table of all their columns; None, and what a row lacks, as "-"."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in rows:
-        cells = ("-" if value is None else f"{value}" for value in row.values())
+        cells = ("-" if row.get(column) is None else f"{row[column]}" for column in columns)
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
