@@ -23,6 +23,7 @@ from av.video.reformatter import ColorRange
 
 from vfilter.bitstream import QP_CODECS, Hints
 from vfilter.errors import ArgumentError, OutputError
+from vfilter.frames import is_full_range
 from vfilter.hdr import PARAMETERS, has_hdr, hdr_options
 from vfilter.luma import planar_name
 from vfilter.source import side_data
@@ -502,7 +503,7 @@ def _add(
     """Add `encoder` to `trial`; raise ValueError if it knows not all options named in `taken`."""
     stream: Any = trial.add_stream(encoder, rate=Fraction(25), options=options)
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, pix_fmt
-    full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+    full = is_full_range(frame)
     stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
     if frame.interlaced_frame:
         stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
