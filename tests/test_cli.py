@@ -82,7 +82,7 @@ def test_help_imports_nothing_slow() -> None:
     code = (
         "import sys\nfrom vfilter.cli import app\n"
         "try:\n    app(['--help'])\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'torch', 'av', 'numpy', 'cv2', 'PIL'} & sys.modules.keys()))"
+        "print(sorted({'torch', 'av', 'numpy', 'cv2', 'PIL', 'rich'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

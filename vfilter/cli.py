@@ -41,11 +41,10 @@ from vfilter.signals import Interruption, Stopped, heeding_signals, told
 
 RESTORE = "restore"
 EPILOG = (
-    "Also: [bold]vdeblock models[/] lists the models, [bold]vdeblock probe FILE[/] tells what a "
-    "file is, [bold]vdeblock compare FILE[/] holds the result against other filters; a file named "
-    "as one of these is written ./models. Exit codes: 0 done, "
-    "1 fault of vdeblock, 2 usage, 3 input, 4 model, 5 output, 6 device, 128 + n stopped by "
-    "signal n, so 130 by Ctrl-C."
+    "Also: vdeblock models lists the models, vdeblock probe FILE tells what a file is, "
+    "vdeblock compare FILE holds the result against other filters; a file named as one of these is "
+    "written ./models. Exit codes: 0 done, 1 fault of vdeblock, 2 usage, 3 input, 4 model, "
+    "5 output, 6 device, 128 + n stopped by signal n, so 130 by Ctrl-C."
 )
 
 USAGE_ERROR: Any = typer.BadParameter.mro()[2]
@@ -99,7 +98,7 @@ class CommandOrFiles(TyperGroup):
 app = typer.Typer(
     cls=CommandOrFiles,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # importing and drawing with Rich took half of the time of --help
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
