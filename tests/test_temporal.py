@@ -281,9 +281,10 @@ def test_small_frames(still: Path, height: int, width: int) -> None:
 
 def test_a_moved_plane() -> None:
     plane = pan(1)[0]
-    motion = np.zeros((*plane.shape, 2), np.float32)
-    motion[..., 0], motion[..., 1] = 3, -2
+    motion = np.zeros((2, *plane.shape), np.float32)
+    motion[0], motion[1] = 3, -2
     assert np.array_equal(moved(plane, motion)[2:, :-3], plane[:-2, 3:])
+    assert np.array_equal(moved(plane, motion[:, 9:30], top=9), moved(plane, motion)[9:30])
     assert np.array_equal(moved(plane, motion)[0, :-3], plane[0, 3:]), "edges are repeated"
 
 
@@ -303,11 +304,29 @@ def test_planes_that_are_the_same_but_for_a_corner() -> None:
     assert np.isfinite(added(plane, [(0.5, other)], agreement=1e-3)).all()
 
 
-def test_a_frame_two_away_helps_too(still: Path) -> None:
-    clean = pan(3)
+@pytest.mark.parametrize(("away", "factor"), [(2, 0.95), (3, 0.98)])
+def test_a_frame_further_away_helps_too(away: int, factor: float, still: Path) -> None:
+    clean = pan(away + 1)
     damaged = compressed(clean)
-    near, further = helped(still, damaged[:2])[0], helped(still, damaged)[0]
-    assert error(further, clean[0]) < 0.95 * error(near, clean[0])
+    near, further = helped(still, damaged[:-1])[0], helped(still, damaged)[0]
+    assert error(further, clean[0]) < factor * error(near, clean[0])
+
+
+def test_strips_leave_no_seam(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = compressed(pan(3))
+    whole = helped(still, damaged)
+    for lines in (7, 16, 1000):
+        monkeypatch.setattr("vfilter.temporal.LINES", lines)
+        assert all(map(np.array_equal, helped(still, damaged), whole))
+
+
+def test_both_ways_are_found_from_one_search(still: Path) -> None:
+    clean = pan(2)
+    damaged = compressed(clean)
+    found = helped(still, damaged)
+    left = [error(f, c) / error(d, c) for f, d, c in zip(found, damaged, clean, strict=True)]
+    assert max(left) < 0.85
+    assert abs(left[0] - left[1]) < 0.05
 
 
 def test_a_frame_that_it_was_predicted_from_tells_less(still: Path) -> None:

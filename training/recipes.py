@@ -194,10 +194,10 @@ RECIPES |= {
         network=name[:2],
         codec=codec,
         qualities=settings,
-        drawn=0.2 if name.startswith("l8-h264") or name == "l8-mpeg" else 0.15,
+        drawn=0.15 if name.startswith("l4") else 0.2,
         start=start,
         steps=steps,
-        decay=0.25 if name in ("l8-h264-coarse", "l8-mpeg") else 0.5,
+        decay=0.25 if name in ("l8-h264-coarse", "l8-mpeg", "l8-mpeg-coarse") else 0.5,
         batch=8 if name.startswith("l8") else 4,
         rate=5e-4 if name.startswith("l8") else 1e-3,
     )
@@ -205,7 +205,7 @@ RECIPES |= {
         ("l8-h264", "h264", (18, 42), "l8-jpeg", 21000),
         ("l8-h264-coarse", "h264", (25, 41), "l8-h264", 45500),
         ("l8-mpeg", "mpeg", (2, 31), "l8-jpeg", 13000),
-        ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 30000),
+        ("l8-mpeg-coarse", "mpeg", (5, 31), "l8-mpeg", 34500),
         ("l4-h264", "h264", (18, 42), "l4-jpeg", 20000),
         ("l4-mpeg", "mpeg", (2, 31), "l4-jpeg", 20000),
     )

@@ -180,7 +180,7 @@ class Restorer:
         return restored
 
     def film(self, items: Iterable[av.VideoFrame | Packet[Any]]) -> Iterator[av.VideoFrame]:
-        """The restored frames of a film, in the order they are shown, each helped by two before
+        """The restored frames of a film, in the order they are shown, each helped by three before
         and after it (`vfilter.temporal`).
 
         items: frames in memory; what is none is passed over, so that a `vfilter.source.Source`

@@ -24,14 +24,17 @@ from vfilter.coefficients import kept, restored_by_blocks
 from vfilter.luma import luma_depth, luma_plane, with_luma
 from vfilter.restorer import Restorer
 
-SHARES = (0.7, 0.45)
-"""What a frame 1 away and one 2 away count where they agree; the frame itself counts 1."""
+SHARES = (0.8, 0.55, 0.4)
+"""What frames 1, 2 and 3 away count where they agree; the frame itself counts 1."""
 
-REFERENCE_SHARES = (0.45, 0.14)
+REFERENCE_SHARES = (0.45, 0.14, 0.08)
 """The same of the frame's references, those that it was predicted from."""
 
 WINDOW = 7
 """Side in pixels of the square in which two planes are compared."""
+
+LINES = 64
+"""Lines that are helped at a time, so that all that is between stays in the processor's cache."""
 
 TRUST = 0.5
 """Factor of `Model.tolerated` and `Model.texture` for what neighbours add: most damage is gone by
@@ -45,7 +48,7 @@ INTER = (PictureType.P, PictureType.S, PictureType.SP, PictureType.B)
 """Types of the frames that are predicted from others."""
 
 Motion = NDArray[np.float32] | None
-"""Where each pixel of a plane is in another: (H, W, 2), how many columns and rows away; None where
+"""Where each pixel of a plane is in another: (2, H, W), how many columns and rows away; None where
 the two planes are the same."""
 
 
@@ -56,7 +59,7 @@ class Waiting:
     luma: restored, (H, W) codes in the depth of `frame`, which is as it was decoded.
     more: what `Temporal.add` was given besides.
     agreement: of `Model.agreement`, in squared codes of 8 bits; share: factor of `SHARES`, 0 to 1.
-    lines: of each of its fields, or of the whole frame.
+    lines: of each of its fields, or of the whole frame; planes: their restored luma, float32.
     forward, backward: by field, the motion to the next frame and to the one before.
     """
 
@@ -67,12 +70,13 @@ class Waiting:
     agreement: float
     share: float
     lines: tuple[slice, ...]
+    planes: tuple[NDArray[np.float32], ...]
     forward: list[Motion] = field(default_factory=list)
     backward: list[Motion] = field(default_factory=list)
 
 
 class Temporal:
-    """Restored frames, each helped by those around it; finished in order, two frames later.
+    """Restored frames, each helped by those around it; finished in order, three frames later.
 
     restore: what restored them, and knows what their sources told.
     finish: called with each finished frame, and with what else `add` was given.
@@ -97,7 +101,8 @@ class Temporal:
             return
         fields = 2 if frame.interlaced_frame and frame.height > 1 else 1
         lines = tuple(slice(first, None, fields) for first in range(fields))
-        now = Waiting(frame, luma, hints, more, agreement, share, lines)
+        planes = tuple(luma[field_lines].astype(np.float32) for field_lines in lines)
+        now = Waiting(frame, luma, hints, more, agreement, share, lines, planes)
         if self._frames and not _alike(self._frames[-1], now):
             self.end()
         if self._frames:
@@ -141,7 +146,8 @@ class Temporal:
         helped = np.empty_like(now.luma)
         for number, lines in enumerate(now.lines):
             plane = now.luma[lines]
-            change = added(plane, self._near(index, number), agreement) / np.float32(full)
+            change = self._added(index, number, agreement)
+            change /= np.float32(full)
             if change.any():
                 trust = kept(plane, texture, even, full=full)
                 plane = restored_by_blocks(plane, change, trust, tolerated, None, full=full)
@@ -151,9 +157,22 @@ class Temporal:
             helped[lines] = plane
         return helped
 
-    def _near(self, index: int, number: int) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """The field `number` in the frames around that at `index`, moved to where it is there,
-        after what each counts; without those that are the same."""
+    def _added(self, index: int, number: int, agreement: float) -> NDArray[np.float32]:
+        """What those around add to the field `number` of the frame at `index`, as `added`."""
+        plane = self._frames[index].planes[number]
+        change = np.empty_like(plane)
+        beside = WINDOW // 2
+        for top in range(0, len(plane), LINES):
+            lines = slice(max(0, top - beside), min(len(plane), top + LINES + beside))
+            part = added(plane[lines], self._near(index, number, lines), agreement)
+            change[top : top + LINES] = part[top - lines.start :][:LINES]
+        return change
+
+    def _near(
+        self, index: int, number: int, lines: slice
+    ) -> Iterator[tuple[float, NDArray[np.float32]]]:
+        """Lines of the field `number` in the frames around that at `index`, moved to where they are
+        there, after what each counts; without the frames that are the same."""
         now = self._frames[index]
         for towards in (-1, 1):
             motion: Motion = None
@@ -166,10 +185,11 @@ class Temporal:
                 reference = chained and _is_reference(other.frame, now.frame, towards)
                 shares = REFERENCE_SHARES if reference else SHARES
                 chained &= other.frame.pict_type in INTER  # nothing is from beyond an I frame
-                motion = _joined(motion, (last.forward if towards > 0 else last.backward)[number])
+                further = (last.forward if towards > 0 else last.backward)[number]
+                motion = _joined(motion, further, lines)
                 if motion is not None:
-                    plane = other.luma[now.lines[number]]
-                    yield shares[distance - 1] * now.share, moved(plane, motion)
+                    share = shares[distance - 1] * now.share
+                    yield share, moved(other.planes[number], motion, lines.start)
 
 
 def added(
@@ -182,49 +202,61 @@ def added(
         pixels square is d, a plane counts by its share times 1 / (1 + (d / agreement)^1.5).
     Returns (H, W) float32 codes.
     """
-    own = plane.astype(np.float32)
+    own = plane.astype(np.float32, copy=False)
     change, count = np.zeros_like(own), np.ones_like(own)
     for share, other in near:
-        other -= own
-        weight = np.asarray(cv2.sqrBoxFilter(other, cv2.CV_32F, (WINDOW, WINDOW)), np.float32)
+        apart = other - own
+        weight = np.asarray(cv2.sqrBoxFilter(apart, cv2.CV_32F, (WINDOW, WINDOW)), np.float32)
         np.maximum(weight, 0, out=weight)  # it is from running sums, which may end below
         weight *= np.float32(1 / agreement)
         weight *= np.sqrt(weight)
         weight += 1
         np.divide(np.float32(share), weight, out=weight)
         count += weight
-        other *= weight
-        change += other
+        apart *= weight
+        change += apart
     change /= count
     return change
 
 
-def moved(plane: NDArray[Any], motion: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What `plane` has where `motion` leads, cubic between its pixels, (H, W) float32 codes.
+def moved(
+    plane: NDArray[Any],
+    motion: NDArray[np.float32],
+    top: int = 0,
+    between: int = cv2.INTER_CUBIC,
+) -> NDArray[np.float32]:
+    """What `plane`, (H, W), has where `motion` leads, float32.
 
-    plane: (H, W) codes, or a motion itself, (H, W, 2), then linear between its pixels.
+    motion: of lines from `top` on, (2, h, W), for which (h, W) is returned; between: what is taken
+        between pixels, by OpenCV's number.
     """
+    columns, rows = _pixels(top, *motion.shape[1:])
     values = plane.astype(np.float32, copy=False)
-    where: Any = _pixels(*motion.shape[:2]) + motion
-    between = cv2.INTER_CUBIC if plane.ndim == 2 else cv2.INTER_LINEAR
-    absent: Any = None  # no second map
-    led = cv2.remap(values, where, absent, between, borderMode=cv2.BORDER_REPLICATE)
+    where = columns + motion[0], rows + motion[1]
+    led = cv2.remap(values, *where, between, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(led, np.float32)
 
 
-def _joined(motion: Motion, further: Motion) -> Motion:
-    """A motion, and then that from there on."""
-    if motion is None or further is None:
-        return further if motion is None else motion
-    return motion + moved(further, motion)
+def _joined(motion: Motion, further: Motion, lines: slice) -> Motion:
+    """The motion of `lines`, and then `further`, that of a whole plane, from there on."""
+    if further is None:
+        return motion
+    if motion is None:
+        return further[:, lines]
+    return motion + _led(further, motion, lines.start)
 
 
-@lru_cache(maxsize=1)
-def _pixels(height: int, width: int) -> NDArray[np.float32]:
-    """Column and row of each pixel, (H, W, 2)."""
+def _led(further: NDArray[np.float32], motion: NDArray[np.float32], top: int) -> Any:
+    """The motion `further` where `motion`, of the lines from `top` on, leads, (2, h, W)."""
+    return np.stack([moved(plane, motion, top, cv2.INTER_LINEAR) for plane in further])
+
+
+@lru_cache(maxsize=64)
+def _pixels(top: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Column and row of the pixels of a plane from the line `top` on, (1, W) and (H, 1)."""
     columns = np.arange(width, dtype=np.float32)
-    rows = np.arange(height, dtype=np.float32)
-    return np.dstack(np.meshgrid(columns, rows))
+    rows = np.arange(top, top + height, dtype=np.float32)
+    return columns[None], rows[:, None]
 
 
 def _is_reference(other: VideoFrame, frame: VideoFrame, towards: int) -> bool:
@@ -245,14 +277,30 @@ def _alike(one: Waiting, other: Waiting) -> bool:
 
 
 def _connect(before: Waiting, after: Waiting) -> None:
-    """Seek the motion between two successive frames, both ways."""
-    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    """Seek the motion between two successive frames, from the first to the second.
+
+    That from the second to the first is its opposite, where it leads: that is smoother than what
+    a search of its own finds.
+    """
     excess = luma_depth(after.frame) - 8
     for lines in after.lines:
         one, two = (waiting.luma[lines] for waiting in (before, after))
-        found: tuple[Motion, Motion] = (None, None)
+        forward: Motion = None
+        backward: Motion = None
         if min(one.shape) >= SMALLEST and max(one.shape) <= LARGEST and (one != two).any():
             one, two = ((plane >> excess).astype(np.uint8, order="C") for plane in (one, two))
-            found = search.calc(one, two, None), search.calc(two, one, None)
-        before.forward.append(found[0])
-        after.backward.append(found[1])
+            forward = np.ascontiguousarray(_search().calc(one, two, None).transpose(2, 0, 1))
+            backward = -_led(forward, -forward, 0)
+        before.forward.append(forward)
+        after.backward.append(backward)
+
+
+def _search() -> Any:
+    """The search for motion, by half the lines and columns; numbers chosen for what they gain."""
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    search.setFinestScale(1)
+    search.setPatchSize(10)
+    search.setPatchStride(6)
+    search.setGradientDescentIterations(5)
+    search.setVariationalRefinementAlpha(80)  # how smooth: the default of 20 follows the damage
+    return search
