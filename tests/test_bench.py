@@ -140,6 +140,10 @@ def test_bench_writes_what_the_plot_draws(tmp_path: Path) -> None:
     assert all(rate > 1 for rate in result["peak_gflops"].values())
     by = {row["by"] for row in result["restoring"]}
     assert {"ours, openvino", "ours, torch", "ONNX Runtime, whole frame", "FFmpeg spp=6"} <= by
+    assert sum(row["share"] for row in result["stages"]) == pytest.approx(2, abs=0.01)
+    network = [row["share"] for row in result["stages"] if row["stage"] == "network"]
+    assert all(0.2 < share < 1 for share in network)
+    assert all(0.05 < row["help_s"] < row["one_frame_s"] for row in result["start"])
     assert all(row["identical"] for row in result["reuse"])
     assert all(50 < row["peak_mb"] < 3000 for row in result["memory"])
     ran = CliRunner().invoke(app, ["bench-plot", str(picture), "--measured", str(measured)])

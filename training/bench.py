@@ -33,6 +33,7 @@ from training.contenders import (
 from training.data import Luma
 from training.footprint import footprint, make_clip
 from training.plots import figure
+from training.stages import stages, start
 from training.tables import plain
 from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.engines import ENGINES, installed, native_precision
@@ -65,7 +66,7 @@ CLIP = Path(__file__).resolve().parent.parent / "samples" / "camera.avi"
 
 EAGER = "PyTorch eager, whole frame"
 
-PARTS = ("restoring", "end_to_end", "reuse", "memory")
+PARTS = ("restoring", "end_to_end", "stages", "start", "reuse", "memory")
 
 Row = dict[str, Any]
 
@@ -81,6 +82,11 @@ def bench(parts: Sequence[str] = PARTS, *, quick: bool = False) -> dict[str, Any
         result |= restoring(sizes, native_precision(), rounds=1 if quick else ROUNDS)
     if "end_to_end" in parts:
         result["end_to_end"] = [end_to_end(model, 2 if quick else 30) for model in MODELS]
+    if "stages" in parts:
+        frames = 2 if quick else 12
+        result["stages"] = [row for model in MODELS for row in stages(model, CLIP, frames)]
+    if "start" in parts:
+        result["start"] = [start(model, CLIP, 1 if quick else 5) for model in MODELS]
     if "reuse" in parts:
         size = sizes[len(sizes) // 2]
         result["reuse"] = [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]

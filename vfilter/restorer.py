@@ -37,6 +37,10 @@ Luma = TypeVar("Luma", "NDArray[Any]", "Tensor")
 
 NOTHING = Hints()
 
+LINES = 128
+"""Lines of an array that are summed at a time, so that what is between stays in cache: that takes
+a third of the time at 1920x1080."""
+
 HARDWARE_SHIFT = {"nv12": 0, "p010le": 6, "p016le": 0}
 """Bits below the luma code in the samples of a CUDA frame, by FFmpeg's pixel format."""
 
@@ -239,11 +243,15 @@ class Restorer:
                 residual = self._residual(model, plane, depth, field)
                 plain = tolerated is None and texture is None and table is None
                 if isinstance(strength, float) and plain:
-                    sums = like(np.float32(full * strength), plane) * residual
-                    sums += plane
-                    xp.round(sums, out=sums)
-                    xp.clip(sums, 0, full, out=sums)
-                    target[:] = sums
+                    factor = like(np.float32(full * strength), plane)
+                    step = height if is_tensor(plane) else LINES
+                    for top in range(0, height, step):
+                        lines = slice(top, top + step)
+                        sums = factor * residual[lines]
+                        sums += plane[lines]
+                        xp.round(sums, out=sums)
+                        xp.clip(sums, 0, full, out=sums)
+                        target[lines] = sums
                 else:
                     trust = kept(plane, texture, even, full=full)
                     target[:] = restored_by_blocks(

@@ -152,7 +152,8 @@ class Temporal:
                 trust = kept(plane, texture, even, full=full)
                 plane = restored_by_blocks(plane, change, trust, tolerated, None, full=full)
             if change.any() and table is not None:
-                change = (plane - decoded[lines].astype(np.float32)) / np.float32(full)
+                change = np.subtract(plane, decoded[lines], dtype=np.float32)
+                change /= np.float32(full)
                 plane = restored_by_blocks(decoded[lines], change, 1.0, None, table)
             helped[lines] = plane
         return helped
@@ -246,7 +247,9 @@ def _joined(motion: Motion, further: Motion, lines: slice) -> Motion:
     return motion + _led(further, motion, lines.start)
 
 
-def _led(further: NDArray[np.float32], motion: NDArray[np.float32], top: int) -> Any:
+def _led(
+    further: NDArray[np.float32], motion: NDArray[np.float32], top: int
+) -> NDArray[np.float32]:
     """The motion `further` where `motion`, of the lines from `top` on, leads, (2, h, W)."""
     return np.stack([moved(plane, motion, top, cv2.INTER_LINEAR) for plane in further])
 
