@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -33,7 +35,7 @@ from training.contenders import (
 from training.data import Luma
 from training.footprint import footprint, make_clip
 from training.plots import figure
-from training.stages import stages, start
+from training.stages import stages
 from training.tables import plain
 from vfilter.comparison.ffmpeg import FFmpeg
 from vfilter.engines import ENGINES, installed, native_precision
@@ -68,6 +70,14 @@ EAGER = "PyTorch eager, whole frame"
 
 PARTS = ("restoring", "end_to_end", "stages", "start", "reuse", "memory")
 
+EMPTY = """import typer
+app = typer.Typer()
+@app.command()
+def main(name: str = "") -> None: pass
+app()
+"""
+"""A Typer program that does nothing."""
+
 Row = dict[str, Any]
 
 
@@ -86,7 +96,7 @@ def bench(parts: Sequence[str] = PARTS, *, quick: bool = False) -> dict[str, Any
         frames = 2 if quick else 12
         result["stages"] = [row for model in MODELS for row in stages(model, CLIP, frames)]
     if "start" in parts:
-        result["start"] = [start(model, CLIP, 1 if quick else 5) for model in MODELS]
+        result["start"] = [start(model, 1 if quick else 5) for model in MODELS]
     if "reuse" in parts:
         size = sizes[len(sizes) // 2]
         result["reuse"] = [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]
@@ -224,6 +234,30 @@ def end_to_end(model: str, frames: int) -> Row:
         "fps": round(len(given) / whole, 2),
         "fps_restoring_alone": round(len(given) / part, 2),
         "times_restoring_alone": round(whole / part, 3),
+    }
+
+
+def start(model: str, rounds: int) -> Row:
+    """Seconds until the help is there, beside an empty Typer program's, and until one frame of the
+    sample clip is written by a process of its own."""
+    ours = [sys.executable, "-m", "vfilter"]
+    with tempfile.TemporaryDirectory() as folder:
+        output = str(Path(folder, "out.mp4"))
+        commands = {
+            "empty": [sys.executable, "-c", EMPTY, "--help"],
+            "help": [*ours, "--help"],
+            "frame": [*ours, str(CLIP), output, "-m", model, "--frames", "1", "-y", "-q"],
+        }
+        run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+        took = interleaved(
+            {(name,): partial(seconds_of, partial(run, line)) for name, line in commands.items()},
+            rounds,
+        )
+    return {
+        "model": model,
+        "help_s": round(took["help",], 2),
+        "help_times_empty_typer": round(took["help",] / took["empty",], 2),
+        "one_frame_s": round(took["frame",], 2),
     }
 
 

@@ -110,8 +110,8 @@ models/l8-h264-coarse of commit aadea88.
     "l8-mpeg-coarse": """
 These weights took a detour that the command doesn't: 15,000 steps were asked at first and 30,000
 next, the rate falling to zero in the second half of each; these saw 15 % drawings and no pixel art.
-The strengths were fitted to the weights after them. The time counts pauses, of the last 4,300 steps
-about half an hour. EARLIER is models/l8-mpeg-coarse of commit ff609e2.
+The strengths were fitted to the weights after them. The time counts pauses, in the
+last 4,300 steps. EARLIER is models/l8-mpeg-coarse of commit ff609e2.
 """,
     "l4-h264": """
 The first 3,500 steps took crf 16 to 42, and weighted the crops by 2^(crf/6) to the -1; the next
