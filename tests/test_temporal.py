@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -279,13 +280,28 @@ def test_small_frames(still: Path, height: int, width: int) -> None:
     assert [plane.shape for plane in found] == [(height, width)] * 4
 
 
-def test_a_moved_plane() -> None:
-    plane = pan(1)[0]
-    motion = np.zeros((2, *plane.shape), np.float32)
-    motion[0], motion[1] = 3, -2
-    assert np.array_equal(moved(plane, motion)[2:, :-3], plane[:-2, 3:])
-    assert np.array_equal(moved(plane, motion[:, 9:30], top=9), moved(plane, motion)[9:30])
-    assert np.array_equal(moved(plane, motion)[0, :-3], plane[0, 3:]), "edges are repeated"
+@pytest.mark.parametrize("height", [96, 95])
+@pytest.mark.parametrize("width", [128, 127])
+def test_a_moved_plane(height: int, width: int) -> None:
+    plane = pan(1)[0][:height, :width]
+    motion = np.zeros((2, 48, 64), np.float32)
+    motion[0], motion[1] = 1.5, -1
+    whole = moved(plane, motion, slice(0, height))
+    assert np.array_equal(whole[2:, :-3], plane[:-2, 3:])
+    assert np.array_equal(whole[0, :-3], plane[0, 3:]), "edges are repeated"
+    motion += np.random.default_rng(0).normal(0, 1, motion.shape)
+    whole = moved(plane, motion, slice(0, height))
+    for lines in (slice(0, 9), slice(9, 30), slice(60, height)):
+        assert np.array_equal(moved(plane, motion, lines), whole[lines])
+
+
+def test_motion_is_that_of_squares_of_four_pixels() -> None:
+    """Each square's is where its middle is, and pixels between are between."""
+    columns = np.tile(np.arange(128, dtype=np.float32), (96, 1))
+    motion = np.zeros((2, 48, 64), np.float32)
+    motion[0] = np.arange(64) / 4
+    found = moved(columns, motion, slice(0, 96))[:, 2:60] - columns[:, 2:60]
+    assert found == pytest.approx(np.tile((np.arange(2, 60) - 0.5) / 4, (96, 1)), abs=0.05)
 
 
 @pytest.mark.parametrize(("apart", "weight"), [(0, 0.5), (2, 0.25), (20, 0.5 / (1 + 100**1.5))])
@@ -389,6 +405,31 @@ def test_a_film_by_the_command_is_that_of_the_restorer(still: Path, tmp_path: Pa
     with av.open(output) as container:
         for frame, other in zip(container.decode(video=0), alone, strict=True):
             assert np.array_equal(luma_plane(frame), other)
+
+
+def test_a_film_left_early_leaves_no_thread(still: Path) -> None:
+    before = threading.active_count()
+    with Restorer(still) as restore:
+        film = restore.film(map(gray_frame, pan(6)))
+        next(film)
+        assert threading.active_count() == before + 1
+        film.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_beside_the_network_is_the_film_s(
+    still: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(Temporal, "_helped", broken)
+    with (
+        Source(media.camera(tmp_path / "in.avi")) as source,
+        Restorer(still) as restore,
+        pytest.raises(MemoryError, match="no more"),
+    ):
+        list(restore.film(source))
 
 
 def test_no_segment_depends_on_another(still: Path, tmp_path: Path) -> None:

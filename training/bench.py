@@ -96,7 +96,7 @@ def bench(parts: Sequence[str] = PARTS, *, quick: bool = False) -> dict[str, Any
         frames = 2 if quick else 12
         result["stages"] = [row for model in MODELS for row in stages(model, CLIP, frames)]
     if "start" in parts:
-        result["start"] = [start(model, 1 if quick else 5) for model in MODELS]
+        result["start"] = start(1 if quick else 5)
     if "reuse" in parts:
         size = sizes[len(sizes) // 2]
         result["reuse"] = [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]
@@ -237,28 +237,25 @@ def end_to_end(model: str, frames: int) -> Row:
     }
 
 
-def start(model: str, rounds: int) -> Row:
-    """Seconds until the help is there, beside an empty Typer program's, and until one frame of the
-    sample clip is written by a process of its own."""
+def start(rounds: int) -> list[Row]:
+    """Seconds until the help is there, beside that of an empty Typer program, and until one frame
+    of the sample clip is written, by processes of their own."""
     ours = [sys.executable, "-m", "vfilter"]
     with tempfile.TemporaryDirectory() as folder:
-        output = str(Path(folder, "out.mp4"))
-        commands = {
+        written = [str(CLIP), str(Path(folder, "out.mp4")), "--frames", "1", "-y", "-q"]
+        lines = {
             "empty": [sys.executable, "-c", EMPTY, "--help"],
-            "help": [*ours, "--help"],
-            "frame": [*ours, str(CLIP), output, "-m", model, "--frames", "1", "-y", "-q"],
+            "--help": [*ours, "--help"],
         }
+        lines |= {f"one frame, {model}": [*ours, *written, "-m", model] for model in MODELS}
         run = partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
         took = interleaved(
-            {(name,): partial(seconds_of, partial(run, line)) for name, line in commands.items()},
+            {(what,): partial(seconds_of, partial(run, line)) for what, line in lines.items()},
             rounds,
         )
-    return {
-        "model": model,
-        "help_s": round(took["help",], 2),
-        "help_times_empty_typer": round(took["help",] / took["empty",], 2),
-        "one_frame_s": round(took["frame",], 2),
-    }
+    rows: list[Row] = [{"what": what, "seconds": round(took[what,], 2)} for what in lines]
+    rows[1]["times_empty"] = round(took["--help",] / took["empty",], 2)
+    return rows
 
 
 def reuse(model: str, width: int, height: int, frames: int) -> Row:

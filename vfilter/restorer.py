@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from functools import partial
 from threading import Lock
@@ -25,6 +26,7 @@ from vfilter.arrays import (
 from vfilter.bitstream import MACROBLOCK, Hints
 from vfilter.coefficients import BLOCK, kept, restored_by_blocks
 from vfilter.engines import Engine, choose, make
+from vfilter.overlap import behind
 from vfilter.tiles import Known, residual_of
 from vfilter.weights import Model, load, trained_for
 
@@ -196,15 +198,16 @@ class Restorer:
         from vfilter.source import hints_of
         from vfilter.temporal import Temporal
 
-        done: list[av.VideoFrame] = []
+        done: deque[av.VideoFrame] = deque()
         temporal = Temporal(self, done.append)
-        for item in items:
-            if isinstance(item, av.VideoFrame):
-                luma = self.luma_of(item, hints=hints_of(item))
-                temporal.add(item, luma, hints_of(item))
-                yield from done
-                done.clear()
-        temporal.end()
+        with behind(2) as later:  # while the network is at the next frame
+            for item in items:
+                if isinstance(item, av.VideoFrame):
+                    luma = self.luma_of(item, hints=hints_of(item))
+                    later(temporal.add, item, luma, hints_of(item))
+                while done:
+                    yield done.popleft()
+            later(temporal.end)
         yield from done
 
     def luma(self, y: Luma, *, depth: int | None = None, hints: Hints = NOTHING) -> Luma:

@@ -48,8 +48,8 @@ INTER = (PictureType.P, PictureType.S, PictureType.SP, PictureType.B)
 """Types of the frames that are predicted from others."""
 
 Motion = NDArray[np.float32] | None
-"""Where each pixel of a plane is in another: (2, H, W), how many columns and rows away; None where
-the two planes are the same."""
+"""Where each square of two by two pixels of a plane is in another: (2, ceil(H / 2), ceil(W / 2)),
+how many such columns and rows away; None where the two planes are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,19 +161,21 @@ class Temporal:
     def _added(self, index: int, number: int, agreement: float) -> NDArray[np.float32]:
         """What those around add to the field `number` of the frame at `index`, as `added`."""
         plane = self._frames[index].planes[number]
+        near = list(self._near(index, number))
         change = np.empty_like(plane)
         beside = WINDOW // 2
         for top in range(0, len(plane), LINES):
             lines = slice(max(0, top - beside), min(len(plane), top + LINES + beside))
-            part = added(plane[lines], self._near(index, number, lines), agreement)
+            here = ((share, moved(other, motion, lines)) for share, other, motion in near)
+            part = added(plane[lines], here, agreement)
             change[top : top + LINES] = part[top - lines.start :][:LINES]
         return change
 
     def _near(
-        self, index: int, number: int, lines: slice
-    ) -> Iterator[tuple[float, NDArray[np.float32]]]:
-        """Lines of the field `number` in the frames around that at `index`, moved to where they are
-        there, after what each counts; without the frames that are the same."""
+        self, index: int, number: int
+    ) -> Iterator[tuple[float, NDArray[np.float32], NDArray[np.float32]]]:
+        """What the field `number` counts of each frame around that at `index`, its plane, and the
+        motion from here to there; without the frames that are the same."""
         now = self._frames[index]
         for towards in (-1, 1):
             motion: Motion = None
@@ -187,10 +189,12 @@ class Temporal:
                 shares = REFERENCE_SHARES if reference else SHARES
                 chained &= other.frame.pict_type in INTER  # nothing is from beyond an I frame
                 further = (last.forward if towards > 0 else last.backward)[number]
-                motion = _joined(motion, further, lines)
+                if motion is None:
+                    motion = further
+                elif further is not None:
+                    motion = motion + _led(further, motion)
                 if motion is not None:
-                    share = shares[distance - 1] * now.share
-                    yield share, moved(other.planes[number], motion, lines.start)
+                    yield shares[distance - 1] * now.share, other.planes[number], motion
 
 
 def added(
@@ -220,38 +224,28 @@ def added(
     return change
 
 
-def moved(
-    plane: NDArray[Any],
-    motion: NDArray[np.float32],
-    top: int = 0,
-    between: int = cv2.INTER_CUBIC,
-) -> NDArray[np.float32]:
-    """What `plane`, (H, W), has where `motion` leads, float32.
-
-    motion: of lines from `top` on, (2, h, W), for which (h, W) is returned; between: what is taken
-        between pixels, by OpenCV's number.
-    """
-    columns, rows = _pixels(top, *motion.shape[1:])
+def moved(plane: NDArray[Any], motion: NDArray[np.float32], lines: slice) -> NDArray[np.float32]:
+    """What `plane`, (H, W), has where `motion` (`Motion`) leads from `lines`, (h, W) float32."""
+    height, width = lines.stop - lines.start, plane.shape[1]
+    first = max(0, lines.start // 2 - 1)
+    around = motion[:, first : lines.stop // 2 + 2]
+    size = 2 * around.shape[2], 2 * around.shape[1]
+    here = slice(lines.start - 2 * first, lines.stop - 2 * first)
+    across, down = (2 * cv2.resize(part, size)[here, :width] for part in around)
+    columns, rows = _pixels(lines.start, height, width)
+    across += columns
+    down += rows
     values = plane.astype(np.float32, copy=False)
-    where = columns + motion[0], rows + motion[1]
-    led = cv2.remap(values, *where, between, borderMode=cv2.BORDER_REPLICATE)
+    led = cv2.remap(values, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(led, np.float32)
 
 
-def _joined(motion: Motion, further: Motion, lines: slice) -> Motion:
-    """The motion of `lines`, and then `further`, that of a whole plane, from there on."""
-    if further is None:
-        return motion
-    if motion is None:
-        return further[:, lines]
-    return motion + _led(further, motion, lines.start)
-
-
-def _led(
-    further: NDArray[np.float32], motion: NDArray[np.float32], top: int
-) -> NDArray[np.float32]:
-    """The motion `further` where `motion`, of the lines from `top` on, leads, (2, h, W)."""
-    return np.stack([moved(plane, motion, top, cv2.INTER_LINEAR) for plane in further])
+def _led(further: NDArray[np.float32], motion: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The motion `further` where `motion` leads."""
+    columns, rows = _pixels(0, *motion.shape[1:])
+    where = columns + motion[0], rows + motion[1]
+    edges = cv2.BORDER_REPLICATE
+    return np.stack([cv2.remap(p, *where, cv2.INTER_LINEAR, borderMode=edges) for p in further])
 
 
 @lru_cache(maxsize=64)
@@ -291,17 +285,27 @@ def _connect(before: Waiting, after: Waiting) -> None:
         forward: Motion = None
         backward: Motion = None
         if min(one.shape) >= SMALLEST and max(one.shape) <= LARGEST and (one != two).any():
-            one, two = ((plane >> excess).astype(np.uint8, order="C") for plane in (one, two))
+            one, two = (_halved(plane >> excess) for plane in (one, two))
             forward = np.ascontiguousarray(_search().calc(one, two, None).transpose(2, 0, 1))
-            backward = -_led(forward, -forward, 0)
+            backward = -_led(forward, -forward)
         before.forward.append(forward)
         after.backward.append(backward)
 
 
+def _halved(plane: NDArray[Any]) -> NDArray[np.uint8]:
+    """The means of squares of two by two codes of 8 bits; an odd last line or column is doubled."""
+    codes = plane.astype(np.uint8, order="C", copy=False)
+    height, width = codes.shape
+    edges = (0, height % 2, 0, width % 2)
+    even = cv2.copyMakeBorder(codes, *edges, cv2.BORDER_REPLICATE) if any(edges) else codes
+    size = even.shape[1] // 2, even.shape[0] // 2
+    return np.asarray(cv2.resize(even, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _search() -> Any:
-    """The search for motion, by half the lines and columns; numbers chosen for what they gain."""
+    """The search for motion; its numbers are chosen for what neighbours add by what it finds."""
     search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    search.setFinestScale(1)
+    search.setFinestScale(0)
     search.setPatchSize(10)
     search.setPatchStride(6)
     search.setGradientDescentIterations(5)
