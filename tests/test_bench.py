@@ -15,7 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from training.__main__ import app
-from training.bench import EAGER, interleaved, memory, moving, print_table, row_of
+from training.bench import EAGER, bench, interleaved, memory, moving, print_table, row_of
 from training.contenders import onnx_bytes
 from training.footprint import make_clip
 from vfilter.networks import L4, L8, Network
@@ -57,7 +57,7 @@ def test_of_what_is_quick_the_second_run_counts() -> None:
 
 
 def test_what_takes_long_is_not_timed_again() -> None:
-    times = iter([7.0, 8.0])
+    times = iter([9.0, 7.0, 8.0])
     assert interleaved({("a",): lambda: next(times)}, rounds=3, patience=5) == {("a",): 7.0}
 
 
@@ -93,13 +93,34 @@ def test_parts_of_another_machine_do_not_stay(
 ) -> None:
     measured = tmp_path / "bench.json"
     measured.write_text(json.dumps({"machine": {"processor": "here"}, "reuse": [{"model": "l4"}]}))
-    result = {"machine": {"processor": now}, "memory": [{"model": "l8"}]}
-    monkeypatch.setattr("training.__main__.bench", lambda *_, **__: result)
+    monkeypatch.setattr("training.__main__.machine", lambda: {"processor": now})
+    monkeypatch.setattr("training.__main__.bench", lambda *_, **__: {"memory": [{"model": "l8"}]})
     ran = CliRunner().invoke(app, ["bench", "--part", "memory", "--output", str(measured)])
     assert ran.exit_code == 0, ran.output
     after = json.loads(measured.read_text())
     assert after["machine"] == {"processor": now} and after["memory"]
     assert ("reuse" in after) == kept
+
+
+def test_what_was_measured_stays_when_a_later_part_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = tmp_path / "bench.json"
+
+    def failing(part: str, *, quick: bool) -> dict[str, Any]:
+        if part == "reuse":
+            raise KeyboardInterrupt
+        return {part: [{"model": "l4"}]}
+
+    monkeypatch.setattr("training.__main__.bench", failing)
+    line = ["bench", "--part", "start", "--part", "reuse", "--output", str(measured)]
+    assert CliRunner().invoke(app, line).exit_code != 0
+    assert json.loads(measured.read_text())["start"] == [{"model": "l4"}]
+
+
+def test_an_unknown_part_is_an_error() -> None:
+    with pytest.raises(ValueError, match="one of restoring, end_to_end"):
+        bench("speed")
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480)])
@@ -143,7 +164,8 @@ def test_bench_writes_what_the_plot_draws(tmp_path: Path) -> None:
     assert sum(row["share"] for row in result["stages"]) == pytest.approx(2, abs=0.01)
     network = [row["share"] for row in result["stages"] if row["stage"] == "network"]
     assert all(0.2 < share < 1 for share in network)
-    assert all(0.05 < row["help_s"] < row["one_frame_s"] for row in result["start"])
+    empty, told, *frames = (row["seconds"] for row in result["start"])
+    assert 0.05 < empty < 2 * told and told < min(frames)
     assert all(row["identical"] for row in result["reuse"])
     assert all(50 < row["peak_mb"] < 3000 for row in result["memory"])
     ran = CliRunner().invoke(app, ["bench-plot", str(picture), "--measured", str(measured)])

@@ -24,13 +24,13 @@ from safetensors.numpy import load_file, save_file
 
 from vfilter.bitstream import (
     Hints,
-    explained_error,
     jpeg_hints,
     nearest_quality,
     scaled_luma_table,
 )
 from vfilter.coefficients import Spectrum, evenness, restored_by_blocks, smoothness
 from vfilter.luma import luma_plane
+from vfilter.pipeline import restore_video
 from vfilter.restorer import Restorer
 from vfilter.source import Source, hints_of
 from vfilter.weights import load, trained_for
@@ -386,6 +386,20 @@ def test_each_frame_gains_where_the_quality_switches(tmp_path: Path) -> None:
     assert max(changed[2:4]) < min(changed[0], changed[1], changed[4]) / 4
 
 
+def test_the_encoding_is_as_fine_as_the_better_part_needs(tmp_path: Path) -> None:
+    """It was chosen by the first frame, so that what was better lost by it."""
+    qualities = [20] * 6 + [95] * 6
+    path = mjpeg(tmp_path / "a.avi", [media.jpeg(i, q) for i, q in enumerate(qualities)])
+    left = []
+    for lossless in (True, False):
+        restore_video(path, tmp_path / "o.mkv", model="l4", lossless=lossless, overwrite=True)
+        with av.open(tmp_path / "o.mkv") as container:
+            planes = [luma_plane(frame) for frame in container.decode(video=0)]
+        original = [np.rint(media.scene(i, media.HEIGHT, media.WIDTH, 0) * 255) for i in range(12)]
+        left.append([error(*pair) for pair in zip(planes[6:], original[6:], strict=True)])
+    assert np.mean(left[1]) < 1.02 * np.mean(left[0])
+
+
 def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     with Source(media.video_file(tmp_path / "a.mp4", qp="30")) as source:
         hints = hints_of(source.first)
@@ -560,23 +574,23 @@ def test_strength_follows_the_quality_where_it_was_fitted(model: Path, tmp_path:
     ],
 )
 def test_quantization_explains_a_twelfth_of_its_squared_step(hints: Hints, steps: Any) -> None:
-    assert explained_error(hints) == pytest.approx(steps**2 / 12)
+    assert hints.explained_error == pytest.approx(steps**2 / 12)
 
 
 def test_the_steps_of_vp9_are_those_of_its_table() -> None:
     for index, step in ((1, 8), (40, 47), (96, 104), (128, 176), (255, 1828)):  # ac_qlookup, about
-        told = explained_error(Hints(codec="vp9", qp=np.array([[index]])))
+        told = Hints(codec="vp9", qp=np.array([[index]])).explained_error
         assert told == pytest.approx((step / 8) ** 2 / 12, rel=0.15)
 
 
 @pytest.mark.parametrize("codec", [None, "hevc", "prores"])
 def test_nothing_is_explained_where_no_steps_are_told(codec: str | None) -> None:
-    assert explained_error(Hints(codec=codec)) is None
+    assert Hints(codec=codec).explained_error is None
 
 
 def test_quantizers_of_damaged_frames_explain_nothing() -> None:
     damaged = Hints(codec="mpeg4", qp=np.zeros((3, 4)))
-    assert explained_error(damaged) is None
+    assert damaged.explained_error is None
     with Restorer("l4") as restore:
         assert restore.luma(plane(48, 64), hints=damaged).shape == (48, 64)
 
@@ -602,7 +616,7 @@ def test_a_residual_beyond_what_quantization_explains_is_distrusted(
         assert full.model.tolerated(at[2]) is None
         assert restore.model.tolerated(Hints()) is None
         told = restore.model.tolerated(at[30])
-        assert told == pytest.approx(0.5 * explained_error(at[30]))
+        assert told == pytest.approx(0.5 * at[30].explained_error)
         usual = restore.model.tolerated(Hints(codec="rv40"))  # as H.264 of QP 26
         assert usual == pytest.approx(restore.model.tolerated(Hints(codec="h264")))
         jpeg = restore.model.tolerated(Hints(luma_table=(6,) * 32 + (60,) * 32))

@@ -11,11 +11,11 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
-from training.bench import PARTS, bench, draw, print_table
+from training.bench import PARTS, bench, draw, machine, print_table
 from training.calibrate import calibrate, losses, shown
 from training.data import load_folder, origin, read_luma, subset, training_images
 from training.experiments import COMMANDS
@@ -305,13 +305,15 @@ def bench_command(
 
     Parts measured before, by the same machine and versions, stay in the JSON file.
     """
-    result = bench(part or PARTS, quick=quick)
+    result: dict[str, Any] = {"machine": machine()}
     if part and output.exists():
         before = json.loads(output.read_text(encoding="utf-8"))
         if before["machine"] == result["machine"]:
-            result = before | result
+            result = before
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for name in part or PARTS:
+        result |= bench(name, quick=quick)
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print_table(result)
 
 

@@ -50,8 +50,8 @@ MODELS = ("l4", "l8")
 
 ROUNDS = 5
 PATIENCE = 2.0
-"""Timings are interleaved so many times, and their median is told; seconds after which one is not
-run again."""
+"""Timings are interleaved so many times after a first, and their median is told; seconds after
+which one is not run again."""
 
 QUICK = 0.5
 """Seconds below which a run is done twice, and the second one counts: the first one meets the
@@ -81,28 +81,30 @@ app()
 Row = dict[str, Any]
 
 
-def bench(parts: Sequence[str] = PARTS, *, quick: bool = False) -> dict[str, Any]:
-    """The measurements of `parts`, ready for JSON.
+def bench(part: str, *, quick: bool = False) -> dict[str, Any]:
+    """The measurements of one of `PARTS`, ready for JSON.
 
     quick: of small planes and few frames, to see it work.
+    Raises ValueError if there is no such part.
     """
     sizes = QUICK_SIZES if quick else SIZES
-    result: dict[str, Any] = {"machine": machine()}
-    if "restoring" in parts:
-        result |= restoring(sizes, native_precision(), rounds=1 if quick else ROUNDS)
-    if "end_to_end" in parts:
-        result["end_to_end"] = [end_to_end(model, 2 if quick else 30) for model in MODELS]
-    if "stages" in parts:
-        frames = 2 if quick else 12
-        result["stages"] = [row for model in MODELS for row in stages(model, CLIP, frames)]
-    if "start" in parts:
-        result["start"] = start(1 if quick else 5)
-    if "reuse" in parts:
-        size = sizes[len(sizes) // 2]
-        result["reuse"] = [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]
-    if "memory" in parts:
-        result["memory"] = memory(sizes, QUICK_LENGTHS if quick else LENGTHS)
-    return result
+    match part:
+        case "restoring":
+            return restoring(sizes, native_precision(), rounds=1 if quick else ROUNDS)
+        case "end_to_end":
+            return {part: [end_to_end(model, 2 if quick else 30) for model in MODELS]}
+        case "stages":
+            frames = 2 if quick else 12
+            return {part: [row for model in MODELS for row in stages(model, CLIP, frames)]}
+        case "start":
+            return {part: start(1 if quick else 5)}
+        case "reuse":
+            size = sizes[len(sizes) // 2]
+            return {part: [reuse(model, *size, frames=4 if quick else 10) for model in MODELS]}
+        case "memory":
+            return {part: memory(sizes, QUICK_LENGTHS if quick else LENGTHS)}
+        case _:
+            raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part}")
 
 
 def machine() -> Row:
@@ -191,16 +193,16 @@ def interleaved(
 ) -> dict[tuple[str, ...], float]:
     """The median of what each of `timings` tells in seconds, in `rounds` rounds after a first.
 
-    Of what takes less than `QUICK` the second of two runs counts.
-    The first one, which warms up, counts only if it takes longer than `patience`.
+    Of what takes less than `QUICK` the second of two runs counts. What has taken more than
+    `patience` after the first, which warms up, is not run again.
     """
     told: dict[tuple[str, ...], list[float]] = {key: [] for key in timings}
     for _ in range(rounds + 1):
         for key, timing in timings.items():
-            if sum(told[key]) <= patience:
+            if sum(told[key][1:]) <= patience:
                 seconds = timing()
                 told[key].append(timing() if seconds < QUICK else seconds)
-    return {key: statistics.median(values[1:] or values) for key, values in told.items()}
+    return {key: statistics.median(values[1:]) for key, values in told.items()}
 
 
 def seconds_of(work: Callable[[], object]) -> float:

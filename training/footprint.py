@@ -5,7 +5,6 @@ A process by itself, so that nothing else is counted.
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -53,6 +52,8 @@ def peak_memory() -> float:
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except FileNotFoundError:
+        import resource  # which is not everywhere
+
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6

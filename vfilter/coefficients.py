@@ -185,10 +185,16 @@ def evenness(plane: Plane) -> NDArray[np.float32]:
     """
     if plane.shape[0] % BLOCK or plane.shape[1] % BLOCK:
         plane = _extended(plane)
-    blocks = plane.reshape(-1, BLOCK, plane.shape[1] // BLOCK, BLOCK)
-    across = (blocks[..., 1:] == blocks[..., :-1]).sum((1, 3))
-    down = (blocks[:, 1:] == blocks[:, :-1]).sum((1, 3))
-    alike = returned(across + down, np.empty(0)) / (2 * BLOCK * (BLOCK - 1))
+    xp = namespace(plane)
+    alike = xp.zeros_like(plane, dtype=xp.uint8)  # by pixel, those beside and below it in its block
+    alike[:, :-1] = plane[:, 1:] == plane[:, :-1]
+    alike[:, BLOCK - 1 :: BLOCK] = 0
+    down = plane[1:] == plane[:-1]
+    down[BLOCK - 1 :: BLOCK] = False
+    alike[:-1] += down
+    by_column = alike.reshape(-1, BLOCK, plane.shape[1]).sum(1, dtype=xp.uint8)
+    counts = by_column.reshape(len(by_column), -1, BLOCK).sum(2, dtype=xp.uint8)
+    alike = returned(counts, np.empty(0)) / (2 * BLOCK * (BLOCK - 1))
     low, high = EVEN
     return np.asarray(np.clip((alike - low) / (high - low), 0, 1), np.float32)
 

@@ -30,18 +30,32 @@ def ahead(items: Iterable[Item], count: int) -> Generator[Item, None, None]:
 
 
 @contextmanager
-def behind(count: int) -> Iterator[Callable[..., None]]:
+def behind(count: int) -> Iterator[Callable[..., Future[None]]]:
     """A function that calls its first argument with the others, later, in order, in a thread.
 
-    At most `count` calls wait. An error of a call is raised by a later one, or at the end.
+    At most `count` calls wait. An error of a call is raised by a later one, or at the end; those
+    after it are not made.
     """
-    pool = ThreadPoolExecutor(1, "writing")
+    pool = ThreadPoolExecutor(1, "behind")
     waiting: deque[Future[None]] = deque()
+    failed = False
 
-    def call(function: Callable[..., None], *arguments: object) -> None:
-        waiting.append(pool.submit(function, *arguments))
+    def attempt(function: Callable[..., None], *arguments: object) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            function(*arguments)
+        except BaseException:
+            failed = True
+            raise
+
+    def call(function: Callable[..., None], *arguments: object) -> Future[None]:
+        made = pool.submit(attempt, function, *arguments)
+        waiting.append(made)
         while len(waiting) > count or (waiting and waiting[0].done()):
             waiting.popleft().result()
+        return made
 
     try:
         yield call

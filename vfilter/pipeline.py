@@ -21,6 +21,7 @@ from vfilter.encoders import Y4M, Encoding, choose_encoding
 from vfilter.errors import ArgumentError, OutputError
 from vfilter.job import identity, job_of, mark, own_weights, weights_digest
 from vfilter.overlap import ahead, behind
+from vfilter.probe import best_hints
 from vfilter.restorer import Restorer
 from vfilter.segments import Segments, check_idle, discard
 from vfilter.sink import Sink, muxer_of, untold
@@ -395,7 +396,7 @@ def plan_video(
         pix_fmt=pix_fmt,
         lossless=lossless,
         options=encoder_options,
-        hints=hints_of(source.first),
+        hints=best_hints(source),
         sample_aspect_ratio=source.sample_aspect_ratio,
         chroma_location=chroma_location(source.video),
     )
@@ -411,10 +412,11 @@ def plan_video(
 
 def with_means(plan: Plan, restore: Restorer, source: Source, output: str | Path) -> Plan:
     """`plan` with what restores the first frame of `source`, and whether `output` is a pipe."""
+    told = hints_of(source.first)
     return replace(
         plan,
-        model=restore.model_for(hints_of(source.first)).name,
-        engine=restore.engine.description,
+        model=restore.model_for(told).name,
+        engine=restore.engine_for(told).description,
         piped=str(output) == STANDARD_STREAM,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +16,14 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from vfilter.bitstream import QP_CODECS, hints_of, jpeg_hints, own_quantizers
+from vfilter.bitstream import (
+    QP_CODECS,
+    Hints,
+    hints_of,
+    jpeg_hints,
+    own_quantizers,
+    scaled_luma_table,
+)
 from vfilter.errors import InputError
 from vfilter.frames import pts_of
 from vfilter.opening import is_picture, is_pipe, main_video, open_input, packets_of
@@ -31,6 +39,10 @@ SAMPLES = 240
 
 ALIKE = 2
 """IJG qualities that frames may lie apart and still be told as one."""
+
+FINER = 0.9
+"""Share of the frames that the encoding may be finer than they need, so that none of the others
+loses by it but a few."""
 
 MOST_RUNS = 8
 """Changes of quality that are told one by one."""
@@ -117,6 +129,21 @@ def jpeg_qualities(
                 return
             if quality is not None:
                 yield round(time, 3), quality
+
+
+def best_hints(source: Source) -> Hints:
+    """What a finer tenth of the frames of MJPEG tells, of the whole film; elsewhere, and where it
+    can't be read twice, what the first frame does."""
+    first = hints_of(source.first)
+    if first.codec != "mjpeg" or source.pipe is not None:
+        return first
+    with open_input(source.name) as container:
+        stream = main_video(container, source.name)
+        qualities = [quality for _, quality in jpeg_qualities(container, stream)]
+    if not qualities:
+        return first
+    quality = int(np.quantile(qualities, FINER, method="higher"))
+    return replace(first, luma_table=tuple(scaled_luma_table(quality).tolist()))
 
 
 def is_sampled(container: InputContainer) -> bool:

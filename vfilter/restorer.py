@@ -136,6 +136,13 @@ class Restorer:
         """
         return self._engine(self.model)
 
+    def engine_for(self, hints: Hints) -> Engine:
+        """What runs the network for frames with `hints`.
+
+        Raises ModelError if its model is damaged, ValueError if the restorer is closed.
+        """
+        return self._engine(self.model_for(hints))
+
     def model_for(self, hints: Hints) -> Model:
         """The model for frames with `hints`: of names like `l8` the one trained for their codec,
         or for the part of its range that they are in.
@@ -174,7 +181,7 @@ class Restorer:
         from vfilter.luma import with_luma
 
         if frame.format.name == "cuda":
-            return self._hardware_frame(frame)
+            return self._hardware_frame(frame, hints)
         return with_luma(frame, self.luma_of(frame, hints=hints))
 
     def luma_of(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> NDArray[Any]:
@@ -191,7 +198,7 @@ class Restorer:
 
         items: frames in memory; what is none is passed over, so that a `vfilter.source.Source`
             will do, whose frames carry hints. Those of which nothing is known are restored one by
-            one, as by a call.
+            one, as by a call; the others are read on while they are, in this thread.
         """
         import av
 
@@ -203,8 +210,10 @@ class Restorer:
         with behind(2) as later:  # while the network is at the next frame
             for item in items:
                 if isinstance(item, av.VideoFrame):
-                    luma = self.luma_of(item, hints=hints_of(item))
-                    later(temporal.add, item, luma, hints_of(item))
+                    told = hints_of(item)
+                    helping = later(temporal.add, item, self.luma_of(item, hints=told), told)
+                    if self.model_for(told).agreement(told) is None:
+                        helping.result()  # it waits for none that follows
                 while done:
                     yield done.popleft()
             later(temporal.end)
@@ -299,7 +308,7 @@ class Restorer:
             restored[field::2] = self._luma(y[field::2], depth, hints, field)
         return restored
 
-    def _hardware_frame(self, frame: av.VideoFrame) -> av.VideoFrame:
+    def _hardware_frame(self, frame: av.VideoFrame, hints: Hints) -> av.VideoFrame:
         """The restored frame of a frame in CUDA memory, which stays there.
 
         PyAV knows no CUDA streams in DLPack, hence the capsule and the two synchronizations.
@@ -316,7 +325,7 @@ class Restorer:
         samples = from_dlpack(frame.planes[0].__dlpack__())
         depth = samples.element_size() * 8 - shift
         luma = (samples.int() >> shift).to(samples.dtype)
-        restored = self._fields(luma, depth, NOTHING, frame.interlaced_frame)
+        restored = self._fields(luma, depth, hints, frame.interlaced_frame)
         samples = (restored.int() << shift).to(samples.dtype).contiguous()
         torch.cuda.synchronize()
         result = av.VideoFrame.from_dlpack((samples, frame.planes[1]), format=name)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from vfilter.bitstream import QP_CODECS, Hints, explained_error, scaled_luma_table
+from vfilter.bitstream import QP_CODECS, Hints, scaled_luma_table
 from vfilter.errors import ModelError
 from vfilter.networks import NETWORKS, Network
 
@@ -253,7 +253,7 @@ class Model:
         if hints.luma_table is not None or hints.codec is None:
             return hints
         kin = QP_CODECS.get(hints.codec, hints.codec)
-        if explained_error(hints) is not None and kin in self._curves:
+        if hints.explained_error is not None and kin in self._curves:
             return hints
         kin = "mpeg2video" if kin in WITH_8X8_DCT else kin
         if kin in ("mpeg4", "mpeg2video") and kin in self._curves:
@@ -284,7 +284,7 @@ class Model:
 
     @cached_property
     def _limits(self) -> dict[str, float]:
-        """By codec: the share of `explained_error` that is tolerated."""
+        """By codec: the share of `Hints.explained_error` that is tolerated."""
         return self._positive("limits")
 
     @cached_property
@@ -310,10 +310,11 @@ class Model:
 
 
 def explained(hints: Hints) -> NDArray[np.float64]:
-    """`explained_error` of each of 64 frequencies, (64,); of a good source where none is told."""
+    """`Hints.explained_error` of each of 64 frequencies, (64,); of a good source where none is
+    told."""
     usual = Hints(codec="h264", qp=np.full((1, 1), USUAL_QP))
-    told = explained_error(hints)
-    return np.broadcast_to(np.asarray(explained_error(usual) if told is None else told), 64)
+    told = hints.explained_error
+    return np.broadcast_to(np.asarray(usual.explained_error if told is None else told), 64)
 
 
 def even_doubt(hints: Hints) -> float:

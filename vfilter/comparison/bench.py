@@ -87,8 +87,8 @@ def run_ours(bench: Bench, model: str | Path, device: str, precision: str) -> Ru
     with Restorer(model, device=device, precision=precision) as restore:
         clip, cost = _timed(bench, lambda frames: map(luma_bytes, restore.film(frames)))
         with Source(bench.source.path, frames=1) as source:
-            used = restore.model_for(hints_of(source.first)).name
-        engine = restore.engine.description
+            told = hints_of(source.first)
+        used, engine = restore.model_for(told).name, restore.engine_for(told).description
     bench.shots.choose(clip)
     run = Run(
         name=str(model),
