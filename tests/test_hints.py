@@ -163,8 +163,11 @@ def test_hints_check_what_they_are_given() -> None:
 
 def test_fields_of_one_table_tell_it_and_of_two_none() -> None:
     coarse, fine = (gray_jpeg(plane(16, 16), quality) for quality in (20, 80))
-    assert jpeg_hints(coarse + coarse).jpeg_quality == 20
-    assert jpeg_hints(coarse + fine) == Hints(codec="mjpeg")
+    for between in (b"", bytes(3)):
+        assert jpeg_hints(coarse + between + coarse).jpeg_quality == 20
+        assert jpeg_hints(coarse + between + fine) == Hints(codec="mjpeg")
+    assert jpeg_hints(coarse + without_tables(fine)).jpeg_quality == 20
+    assert jpeg_hints(fine + gray_jpeg(plane(8, 8), 20)).jpeg_quality == 80, "a small copy"
 
 
 def test_a_table_serves_the_packets_without_one(tmp_path: Path) -> None:

@@ -288,6 +288,7 @@ def sources_command(
         films = grainy_frames(chosen, frames)
     else:
         films = [read_frames(clip, frames) for clip in chosen]
+        print("clips:", ", ".join(clip.stem for clip in chosen))
     for row in gains(films, model, codec or list(SOURCES), setting or ()):
         print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
 

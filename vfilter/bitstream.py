@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -202,37 +203,42 @@ ZIGZAG = sorted(
 )
 """Places of the steps of a table, as they come, in raster order (ITU-T T.81, figure A.6)."""
 
-FIELDS = b"\xff\xd9\xff\xd8"
-"""Where the JPEG of a second field follows that of the first in a packet (EOI, SOI)."""
+FIELDS = re.compile(rb"\xff\xd9\x00*(?=\xff\xd8)")
+"""Where the JPEG of a second field follows that of the first in a packet (EOI, zeros that fill it
+up, SOI)."""
 
 
 def jpeg_hints(jpeg: bytes) -> Hints:
     """What a packet of one JPEG, or of two for the fields of a frame, tells.
 
-    Nothing if its header is damaged, its table missing or zero, or those of the fields differ.
+    Nothing if its header is damaged, its table missing or zero, or those of the fields differ. A
+    second field without tables has those of the first, as in FFmpeg; what is of another size is no
+    field, but a small copy that cameras put behind a photograph.
     """
-    first, found, second = jpeg.partition(FIELDS)
-    hints = _image_hints(first)
-    if found and _image_hints(FIELDS[2:] + second) != hints:
-        return Hints(codec="mjpeg")
+    first, *behind = FIELDS.split(jpeg, maxsplit=1)
+    hints, size = _image_told(first)
+    for second in behind:
+        others, its_size = _image_told(second)
+        if DQT in second and its_size == size and others != hints:
+            return Hints(codec="mjpeg")
     return hints
 
 
-def _image_hints(jpeg: bytes) -> Hints:
-    """What one JPEG tells (ITU-T T.81, B.2.2 and B.2.4.1)."""
+def _image_told(jpeg: bytes) -> tuple[Hints, bytes]:
+    """What one JPEG tells, and its lines and columns as coded (ITU-T T.81, B.2.2 and B.2.4.1)."""
     tables: dict[int, list[int]] = {}
-    luma = -1  # the table that the first component names
+    luma, size = -1, b""  # luma: the table that the first component names
     for marker, body in jpeg_segments(jpeg):
         if marker in JPEG_FRAME and len(body) > 8:
-            luma = body[8]
+            luma, size = body[8], body[1:5]
         while marker == DQT[1] and body:
-            size = 2 if body[0] >> 4 else 1
-            bounds = range(1, 1 + 64 * size, size)
-            tables[body[0] & 15] = [int.from_bytes(body[at : at + size]) for at in bounds]
+            length = 2 if body[0] >> 4 else 1
+            bounds = range(1, 1 + 64 * length, length)
+            tables[body[0] & 15] = [int.from_bytes(body[at : at + length]) for at in bounds]
             body = body[bounds.stop :]
     steps = tables.get(luma, [0])
     in_order = (step for _, step in sorted(zip(ZIGZAG, steps, strict=False)))
-    return Hints(codec="mjpeg", luma_table=tuple(in_order) if min(steps) > 0 else None)
+    return Hints(codec="mjpeg", luma_table=tuple(in_order) if min(steps) > 0 else None), size
 
 
 @lru_cache

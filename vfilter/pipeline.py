@@ -29,6 +29,7 @@ from vfilter.source import MAX_PIXELS, STANDARD_STREAM, Source, hints_of, own_qu
 from vfilter.streams import StreamPlan, chroma_location, plan_streams
 from vfilter.temporal import Temporal
 from vfilter.verify import Record
+from vfilter.weights import trained_for
 
 SEGMENT = 10.0
 """Seconds of a segment by default: what a run that is cut short has to do again at most. Each
@@ -411,13 +412,25 @@ def plan_video(
 
 
 def with_means(plan: Plan, restore: Restorer, source: Source, output: str | Path) -> Plan:
-    """`plan` with what restores the first frame of `source`, and whether `output` is a pipe."""
+    """`plan` with what restores the first frame of `source` and what is to be known of that, and
+    whether `output` is a pipe."""
     told = hints_of(source.first)
+    model = restore.model_for(told)
+    notes = list(plan.notes)
+    if told.codec is not None and restore.mean_strength(told) > 0:
+        if model.codec != trained_for(told):
+            notes.append(
+                f"{model.name} was trained on {model.codec}, not on the likes of {told.codec}: "
+                "good sources lose by it; --model l8 chooses by the source"
+            )
+        elif told.luma_table is None and told.qp is None:
+            notes.append(f"{told.codec} tells no quality: a careful strength is taken")
     return replace(
         plan,
-        model=restore.model_for(told).name,
+        model=model.name,
         engine=restore.engine_for(told).description,
         piped=str(output) == STANDARD_STREAM,
+        notes=tuple(notes),
     )
 
 
