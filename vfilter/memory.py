@@ -30,9 +30,10 @@ def steady() -> None:
     others not.
 
     x264 reads memory that it never wrote: opened a second time in a process, it made other bytes of
-    the same small frames in each run. And encoders that come and go leave holes: at 1920x1080 1,000
-    frames took 852 MB where 100 took 773; so it is 935 and 928, as zeros are memory that is used.
-    Neither cost time when this was measured, before neighbours helped (`vfilter.temporal`).
+    the same small frames in each run. And encoders that come and go leave holes: before neighbours
+    helped (`vfilter.temporal`), at 1920x1080 1,000 frames took 852 MB where 100 took 773, and so
+    935 and 928, as zeros are memory that is used; it is 1134 and 1153 MB with neighbours.
+    Neither cost time when that was measured.
     """
     mallopt(M_PERTURB, 0xFF)  # new memory is filled with the complement
     mallopt(M_MMAP_THRESHOLD, LARGE)
