@@ -29,6 +29,7 @@ from vfilter.bitstream import (
     scaled_luma_table,
 )
 from vfilter.coefficients import Spectrum, evenness, restored_by_blocks, smoothness
+from vfilter.errors import InputError
 from vfilter.luma import luma_plane
 from vfilter.pipeline import restore_video
 from vfilter.restorer import Restorer
@@ -175,6 +176,19 @@ def test_a_table_serves_the_packets_without_one(tmp_path: Path) -> None:
     with Source(mjpeg(tmp_path / "a.avi", jpegs)) as source:
         frames = [item for item in source if isinstance(item, av.VideoFrame)]
     assert [hints_of(frame).jpeg_quality for frame in frames] == [30] * 6
+
+
+def test_a_film_that_was_cut_off_within_a_jpeg_is_told(tmp_path: Path) -> None:
+    """FFmpeg's decoder fills the rest with gray, and says nothing."""
+    jpegs = [media.jpeg(index, 90) for index in range(6)]
+    whole = mjpeg(tmp_path / "whole.avi", jpegs).read_bytes()
+    path = tmp_path / "a.avi"
+    path.write_bytes(whole[: whole.index(jpegs[3]) + len(jpegs[3]) * 2 // 3])
+    with Source(path) as source:
+        assert sum(isinstance(item, av.VideoFrame) for item in source) == 4
+        assert source.damaged == 1
+    with Source(path, strict=True) as source, pytest.raises(InputError, match="incomplete"):
+        list(source)
 
 
 def without_tables(jpeg: bytes) -> bytes:

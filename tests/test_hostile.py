@@ -28,6 +28,7 @@ from vfilter import restore_video
 from vfilter.cli import app
 from vfilter.errors import InputError
 from vfilter.probe import probe
+from vfilter.source import Source
 
 COMMAND = [sys.executable, "-c", "from vfilter.cli import main; main()"]
 
@@ -354,6 +355,13 @@ def test_a_large_picture_takes_no_memory(name: str, tmp_path: Path) -> None:
     kind, most = done.stdout.split()
     assert kind == "InputError"
     assert int(most) < 500
+
+
+def test_a_closed_source_gives_no_more(tmp_path: Path) -> None:
+    with Source(media.camera(tmp_path / "a.avi")) as source:
+        next(iter(source))
+    with pytest.raises(ValueError, match="the source is closed"):
+        list(source)
 
 
 def test_the_bound_of_pixels(here: Callable[..., Result], tmp_path: Path) -> None:

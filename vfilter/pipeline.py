@@ -421,7 +421,7 @@ def with_means(plan: Plan, restore: Restorer, source: Source, output: str | Path
         if model.codec != trained_for(told):
             notes.append(
                 f"{model.name} was trained on {model.codec}, not on the likes of {told.codec}: "
-                "good sources lose by it; --model l8 chooses by the source"
+                "good sources lose by it; --model l4 or l8 chooses by the source"
             )
         elif told.luma_table is None and told.qp is None:
             notes.append(f"{told.codec} tells no quality: a careful strength is taken")

@@ -90,7 +90,8 @@ class Source:
     strict: whether the first damaged packet or frame is an error.
     max_pixels: most pixels of a frame; larger ones are not decoded.
     Raises InputError if the file can't be read, is encrypted, or no frame of it decoded, and while
-    iterating if reading fails; ArgumentError for a range that can hold no frame.
+    iterating if reading fails; ArgumentError for a range that can hold no frame; ValueError while
+    iterating once it is closed.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Source:
         self.damaged = 0
         self.resized = 0
         self.retagged: dict[str, int] = {}
+        self._closed = False
         self._opened = ExitStack()
         if self.pipe is not None:
             self._opened.callback(self.pipe.close)
@@ -145,16 +147,23 @@ class Source:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closed = True
         self._opened.close()
 
     def __iter__(self) -> Iterator[VideoFrame | Packet[Any]]:
         while self._ahead:
             yield self._ahead.popleft()
         tags = tags_of(self.first)
-        for item in self._items:
+        while (item := self._next()) is not None:
             if isinstance(item, VideoFrame):
                 self._compare(item, tags)
             yield item
+
+    def _next(self) -> VideoFrame | Packet[Any] | None:
+        """What follows, None at the end; FFmpeg would read a closed file's memory."""
+        if self._closed:
+            raise ValueError("the source is closed: open a new one")
+        return next(self._items, None)
 
     @property
     def rate(self) -> Fraction:
@@ -354,7 +363,10 @@ class Source:
         except av.FFmpegError as error:
             self._count_damage(1, str(error))
             return []
-        self._count_damage(sum(frame.is_corrupt for frame in frames), "a frame is incomplete")
+        incomplete = sum(frame.is_corrupt for frame in frames)
+        if packet.is_corrupt and self._decoder.name == "mjpeg":  # which says nothing of it
+            incomplete = max(incomplete, 1)
+        self._count_damage(incomplete, "a frame is incomplete")
         return frames
 
     def _count_damage(self, count: int, what: str) -> None:
