@@ -417,6 +417,38 @@ def test_the_encoding_is_as_fine_as_the_better_part_needs(tmp_path: Path) -> Non
     assert np.mean(left[1]) < 1.02 * np.mean(left[0])
 
 
+@pytest.mark.parametrize(
+    ("model", "codec", "told"),
+    [
+        ("l4", "libx264", ""),
+        ("l4-jpeg", "libx264", "l4-jpeg was trained on jpeg, not on the likes of h264"),
+        ("l4", "libx265", "hevc tells no quality"),
+    ],
+)
+def test_what_the_strength_cannot_know_is_told(
+    model: str, codec: str, told: str, tmp_path: Path
+) -> None:
+    path = media.video_file(tmp_path / "a.mkv", codec, frames=12, crf="45")  # of few bits
+    plan = restore_video(path, tmp_path / "out.mkv", model=model).plan
+    assert told in "; ".join(plan.notes)
+    assert bool(plan.notes) == bool(told)
+
+
+def test_no_engine_is_made_that_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    whole = Restorer._engine
+
+    def counted(self: Restorer, model: Any) -> Any:
+        made.append(model.name)
+        return whole(self, model)
+
+    monkeypatch.setattr(Restorer, "_engine", counted)
+    restore_video(media.video_file(tmp_path / "a.mp4"), tmp_path / "out.mp4", model="l4")
+    assert set(made) == {"l4-h264"}
+
+
 def test_blocks_tell_their_quantizer(tmp_path: Path) -> None:
     with Source(media.video_file(tmp_path / "a.mp4", qp="30")) as source:
         hints = hints_of(source.first)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from vfilter.comparison.degrade import degrade
 from vfilter.errors import ModelError
 from vfilter.luma import luma_plane
 from vfilter.networks import L4
+from vfilter.overlap import behind
 from vfilter.pipeline import restore_video
 from vfilter.preview import write_preview
 from vfilter.restorer import Restorer
@@ -415,6 +416,32 @@ def test_a_film_left_early_leaves_no_thread(still: Path) -> None:
         assert threading.active_count() == before + 1
         film.close()
     assert threading.active_count() == before
+
+
+def test_raw_frames_come_out_one_by_one(still: Path) -> None:
+    given: list[av.VideoFrame] = []
+
+    def frames() -> Iterator[av.VideoFrame]:
+        for plane in pan(4):
+            given.append(gray_frame(plane))
+            yield given[-1]
+
+    with Restorer(still) as restore:
+        assert [len(given) for _ in restore.film(frames())] == [1, 2, 3, 4]
+
+
+def test_nothing_is_done_behind_an_error() -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 1:
+            raise MemoryError("no more")
+        done.append(number)
+
+    with pytest.raises(MemoryError, match="no more"), behind(5) as later:
+        for number in range(4):
+            later(work, number)
+    assert done == [0]
 
 
 def test_an_error_beside_the_network_is_the_film_s(

@@ -58,9 +58,9 @@ class Hints:
 
     codec: FFmpeg's name of it, None where the frame comes from no lossy codec.
     luma_table: the 64 steps of the luma quantization table of a JPEG frame, in raster order.
-    qp: (rows, columns) float32, the quantizer of each macroblock by `codec`, without which it tells
-        nothing: of H.264 its QP, 0 to 51, of
-        MPEG-1, 2 and 4 twice the quantiser scale; of VP9 the frame's base_q_idx, (1, 1).
+    qp: (rows, columns) float32, the quantizer of each macroblock: of H.264 its QP, 0 to 51, of
+        MPEG-1, 2 and 4 twice the quantiser scale; of VP9 the frame's base_q_idx, (1, 1). Without
+        `codec` it tells nothing.
     bits_per_pixel: of the whole stream, as far as the header tells.
     """
 
@@ -189,7 +189,7 @@ def _quantizers(told: Any) -> NDArray[np.float32]:
     """
     count, offset, size = np.frombuffer(told, ENC_PARAMS, 1)[0].tolist()
     blocks = np.frombuffer(told, np.uint8, count * size, offset).reshape(count, size).view(np.int32)
-    src_y, delta_qp = blocks[:, 1], blocks[:, 4]
+    src_y, delta_qp = blocks[:, 1], blocks[:, 4]  # of src_x, src_y, w, h, delta_qp
     columns = int(np.argmax(src_y > 0)) or count
     codes: NDArray[np.int32] = told.qp + delta_qp[: count // columns * columns]
     return codes.astype(np.float32).reshape(-1, columns)

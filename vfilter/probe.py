@@ -41,8 +41,8 @@ ALIKE = 2
 """IJG qualities that frames may lie apart and still be told as one."""
 
 FINER = 0.9
-"""Share of the frames that the encoding may be finer than they need, so that none of the others
-loses by it but a few."""
+"""Share of a film's frames that are no better than the one whose quality the encoding is for: the
+rest, one dark second for example, would make all of it large."""
 
 MOST_RUNS = 8
 """Changes of quality that are told one by one."""

@@ -198,7 +198,8 @@ class Restorer:
 
         items: frames in memory; what is none is passed over, so that a `vfilter.source.Source`
             will do, whose frames carry hints. Those of which nothing is known are restored one by
-            one, as by a call; the others are read on while they are, in this thread.
+            one, as by a call; the others are helped in a thread of their own, while the next ones
+            are read and restored in the caller's.
         """
         import av
 

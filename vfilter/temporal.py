@@ -241,7 +241,7 @@ def moved(plane: NDArray[Any], motion: NDArray[np.float32], lines: slice) -> NDA
 
 
 def _led(further: NDArray[np.float32], motion: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The motion `further` where `motion` leads."""
+    """The motion `further`, (2, h, w), where `motion`, (2, h, w), leads; of both as in `Motion`."""
     columns, rows = _pixels(0, *motion.shape[1:])
     where = columns + motion[0], rows + motion[1]
     edges = cv2.BORDER_REPLICATE
