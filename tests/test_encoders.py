@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from vfilter import Hints, restore_video
 from vfilter.bitstream import scaled_luma_table
-from vfilter.encoders import choose_encoding, transparent_crf
+from vfilter.encoders import choose_encoding, open_encoder, transparent_crf
 from vfilter.errors import ArgumentError, OutputError
 
 SIZE: Any = {"width": 160, "height": 128}
@@ -107,6 +108,24 @@ def test_what_no_rate_factor_is_fine_enough_for(codec: str, quality: dict[str, s
     encoding = choose_encoding("matroska", media.picture(0), codec=codec, hints=of_quality(98))
     assert encoding.options.items() >= quality.items()
     assert codec == "h264" or "crf" not in encoding.options
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no threads are told")
+def test_no_encoder_makes_real_time_threads() -> None:
+    """libsvtav1 does where it may, as root: its own and the one that opens it."""
+
+    def policies() -> set[int]:
+        threads = Path("/proc/self/task").iterdir()
+        return {os.sched_getscheduler(int(thread.name)) for thread in threads}
+
+    before = policies()
+    choose_encoding("webm", media.picture(0), codec="av1")
+    context: Any = av.CodecContext.create("libsvtav1", "w")
+    context.width, context.height, context.pix_fmt = 64, 64, "yuv420p"
+    context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
+    open_encoder(context)
+    assert context.is_open
+    assert policies() == before
 
 
 @pytest.mark.parametrize("option", [{"qp": "30"}, {"b": "200k"}, {"crf": "30"}])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vfilter.bitstream import scaled_luma_table
+from vfilter.encoders import open_encoder
 from vfilter.luma import luma_plane
 
 Luma = NDArray[np.uint8]
@@ -136,6 +137,7 @@ def encoded(planes: Sequence[Luma], encoder: str, options: dict[str, str]) -> io
     with av.open(file, "w", format="matroska") as output:
         stream: Any = output.add_stream(encoder, rate=Fraction(25), options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        open_encoder(stream.codec_context)
         for plane in planes:
             output.mux(stream.encode(gray_frame(plane)))
         output.mux(stream.encode(None))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from math import log2, nan
+from pathlib import Path
 from typing import Any
 
 import av
@@ -50,6 +52,9 @@ LOSSLESS = {
 }
 WITH_ALPHA = ("libvpx-vp9", "ffv1")
 """Encoders in order of preference, by what is asked of them and by muxer."""
+
+THREADS = Path("/proc/self/task")
+"""The threads of this process, where Linux tells them."""
 
 CRF_SCALE = {"libx264": 1.0, "libx265": 1.0, "libvpx-vp9": 0.7, "libsvtav1": 0.55}
 """Encoders with a constant rate factor, and how many times that of x264 costs as much."""
@@ -492,6 +497,27 @@ def _forced(
     return options
 
 
+def open_encoder(context: Any) -> None:
+    """Open the encoder of `context`, a PyAV codec context, unless it is open.
+
+    What the threads are to the scheduler stays as it is: libsvtav1, where it may, makes those of
+    its own and the caller's real-time ones of the highest priority (SCHED_FIFO, 99), and what
+    computes in one of them then stops all else on its processor.
+    """
+    if not hasattr(os, "sched_setscheduler") or not THREADS.is_dir():
+        context.open(strict=False)
+        return
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = {thread.name for thread in THREADS.iterdir()}
+    try:
+        context.open(strict=False)
+    finally:
+        after = {thread.name for thread in THREADS.iterdir()}
+        for thread in {"0"} | after - before:  # 0: the caller's
+            with suppress(ProcessLookupError):  # it has ended since
+                os.sched_setscheduler(int(thread), policy, priority)
+
+
 def _add(
     trial: OutputContainer,
     encoder: str,
@@ -507,7 +533,7 @@ def _add(
     stream.codec_context.color_range = ColorRange.JPEG if full else ColorRange.MPEG
     if frame.interlaced_frame:
         stream.codec_context.flags |= Flags.interlaced_dct | Flags.interlaced_me
-    stream.codec_context.open(strict=False)
+    open_encoder(stream.codec_context)
     left = stream.codec_context.options.keys() & set(taken)
     if left:
         raise ValueError(f"{encoder} has no option {', '.join(left)}")

@@ -20,7 +20,7 @@ from av.sidedata.sidedata import Type
 from av.stream import Stream
 from av.video.frame import PictureType, VideoFrame
 
-from vfilter.encoders import Y4M, Encoding, bottom_first, muxer_options
+from vfilter.encoders import Y4M, Encoding, bottom_first, muxer_options, open_encoder
 from vfilter.errors import OutputError
 from vfilter.luma import planar
 from vfilter.opening import pcm_block
@@ -138,6 +138,7 @@ class Sink:
             self.video = self._add_video()
             self._add_others(plans)
             self._describe()
+            open_encoder(self.video.codec_context)
             self.container.start_encoding()
         except (av.FFmpegError, ValueError, OSError) as error:
             self._abandon()
@@ -352,6 +353,7 @@ class Sink:
         context.bit_rate, context.bit_rate_tolerance = 0, RATE_TOLERANCE  # as in a stream
         context.flags |= self.video.codec_context.flags & Flags.global_header
         self._configure(context)
+        open_encoder(context)
         return context
 
     def _configure(self, context: Any) -> None:

@@ -16,6 +16,7 @@ from av.video.frame import PictureType, VideoFrame
 from numpy.typing import NDArray
 from PIL import Image
 
+from vfilter.encoders import open_encoder
 from vfilter.errors import ArgumentError, InputError
 from vfilter.frames import is_full_range
 from vfilter.luma import luma_plane
@@ -164,6 +165,7 @@ def _encode(
     stream.pix_fmt = "yuv420p"
     if aspect is not None:
         stream.codec_context.sample_aspect_ratio = aspect
+    open_encoder(stream.codec_context)
     for index, frame in enumerate(frames):
         frame.pts, frame.time_base = index, unit
         frame.pict_type = PictureType.NONE
