@@ -418,6 +418,11 @@ def test_a_film_left_early_leaves_no_thread(still: Path) -> None:
     assert threading.active_count() == before
 
 
+def test_a_film_is_of_frames(model: Path) -> None:
+    with Restorer(model) as restore, pytest.raises(TypeError, match=r"the path 'in\.mp4'"):
+        next(restore.film("in.mp4"))  # type: ignore[arg-type]
+
+
 def test_raw_frames_come_out_one_by_one(still: Path) -> None:
     given: list[av.VideoFrame] = []
 

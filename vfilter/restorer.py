@@ -200,7 +200,10 @@ class Restorer:
             will do, whose frames carry hints. Those of which nothing is known are restored one by
             one, as by a call; the others are helped in a thread of their own, while the next ones
             are read and restored in the caller's.
+        Raises TypeError for a path.
         """
+        if isinstance(items, (str, bytes, os.PathLike)):
+            raise TypeError(f"film takes frames, got the path {items!r}: a Source reads it")
         import av
 
         from vfilter.source import hints_of
