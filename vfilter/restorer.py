@@ -73,7 +73,7 @@ class Restorer:
         """model: a name, a path (`vfilter.weights.load`) or a loaded model.
 
         device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16",
-            "fp16" or "int8".
+            "fp16" or "int8" (`vfilter.engines.choose`).
         engine: "auto" (PyTorch on CUDA, on the processor what is fastest there), "openvino" or
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
@@ -97,9 +97,9 @@ class Restorer:
         self.reuse = reuse
         self._asked = model
         self._models: dict[tuple[str, int | None], Model] = {("jpeg", None): self.model}
-        engines, device, precision = choose(engine, device, precision)
-        self._precision = precision
-        self._make = partial(make, engines=engines, device=device, precision=precision)
+        candidates, device = choose(engine, device, precision)
+        self._precisions = {precision for _, precision in candidates}
+        self._make = partial(make, candidates=candidates, device=device)
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
         self._turn = Lock()  # for the engines and what is known
@@ -168,7 +168,7 @@ class Restorer:
         if self._engines is None:
             raise ValueError("the restorer is closed: make a new one")
         if model.name not in self._engines:
-            maxima = model.maxima_for(self._precision)
+            maxima = model.maxima_for(self._precisions)
             self._engines[model.name] = self._make(model.network, model.weights, maxima)
         return self._engines[model.name]
 
