@@ -135,8 +135,9 @@ def restoring(sizes: Sequence[tuple[int, int]], native: str, rounds: int) -> dic
     }
     pictures = {f"{w}x{h}": noise(h, w) for w, h in sizes}
     for model in MODELS:
-        for name, precision, work in contenders(model, precisions):
-            for size, y in pictures.items():
+        works = list(contenders(model, precisions))
+        for size, y in pictures.items():  # an engine alone right after what wraps it
+            for name, precision, work in works:
                 seconds[name, precision, model, size] = partial(seconds_of, partial(work, y))
     for size, y in pictures.items():
         seconds["FFmpeg spp=6", "", "", size] = partial(spp_seconds, FFmpeg(), y)
