@@ -772,29 +772,25 @@ def _dry_run(
     ):
         plan = with_means(plan_video(source, output, **encoding), restore, source, output)
         print_plan(plan, to=sys.stdout)
+        hints = hints_of(source.first)
+        factor, model = restore.mean_strength(hints), restore.model_for(hints)
+        low, high = model.quality
+        qualities = f"{low} to {high}" if low < high else f"{low}"
+        reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
+        print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
+        if compressed := compression(input) if span["hints"] and not is_pipe(input) else "":
+            print(f"source: {compressed}")
+        print(f"strength: up to {factor:.2f} in the first frame ({_known(hints)})")
+        if temporal and factor > 0 and model.agreement(hints) is not None:
+            print("temporal: each frame is helped by those around it")
+        if source.first.interlaced_frame:
+            print("interlaced: each field is restored by itself")
+        print(f"engine: {plan.engine}", flush=True)
         shown = (item for item in source if isinstance(item, VideoFrame))
         seconds = trial(restore, list(islice(shown, TRIED)), temporal=temporal)
+        print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
         frames = source.frame_count
-        hints = hints_of(source.first)
-        factor = restore.mean_strength(hints)
-        model = restore.model_for(hints)
-        helped = temporal and factor > 0 and model.agreement(hints) is not None
-        first = _known(hints)
-        interlaced = source.first.interlaced_frame
-    low, high = model.quality
-    qualities = f"{low} to {high}" if low < high else f"{low}"
-    reason = "as named" if restoring["model"] == model.name else f"for {restoring['model']}"
-    print(f"model: {model.name} ({reason}), trained on {model.codec} of quality {qualities}")
-    if compressed := compression(input) if span["hints"] and not is_pipe(input) else "":
-        print(f"source: {compressed}")
-    print(f"strength: up to {factor:.2f} in the first frame ({first})")
-    if helped:
-        print("temporal: each frame is helped by those around it")
-    if interlaced:
-        print("interlaced: each field is restored by itself")
-    print(f"engine: {plan.engine}")
-    print(f"speed: about {1 / seconds:.1f} frames/s restoring alone", end="")
-    print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
+        print(f", {frames} frames, {clock(frames * seconds)}" if frames else "")
     if plan.avoidable and not means["allow_loss"]:
         print("would stop: streams would be lost; --allow-loss goes on without them")
 
