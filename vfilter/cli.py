@@ -193,7 +193,10 @@ def restore_command(
         str, typer.Option(metavar="NAME", parser=_device, help="auto, cpu, cuda or cuda:N.")
     ] = "auto",
     precision: Annotated[
-        Precision, typer.Option(help="What the network computes in.")
+        Precision,
+        typer.Option(
+            help="What the network computes in: by default what is fast here; fp32 is most exact."
+        ),
     ] = Precision.auto,
     project: Annotated[
         bool,
