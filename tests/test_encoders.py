@@ -128,6 +128,16 @@ def test_no_encoder_makes_real_time_threads() -> None:
     assert policies() == before
 
 
+def test_a_system_that_tells_no_scheduling_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_getscheduler", refused, raising=False)
+    assert choose_encoding("mp4", media.picture(0)).codec == "libx264"
+    monkeypatch.delattr(os, "sched_getscheduler")
+    assert choose_encoding("mp4", media.picture(0)).codec == "libx264"
+
+
 @pytest.mark.parametrize("option", [{"qp": "30"}, {"b": "200k"}, {"crf": "30"}])
 def test_a_quality_that_is_asked_for_is_the_one_that_counts(option: dict[str, str]) -> None:
     options = choose_encoding("mp4", media.picture(0), options=option).options

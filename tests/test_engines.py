@@ -20,8 +20,6 @@ from vfilter import engines
 from vfilter.bitstream import Hints
 from vfilter.engines import (
     ENGINES,
-    INT8,
-    Candidate,
     cache_folder,
     choose,
     choose_device,
@@ -36,7 +34,6 @@ from vfilter.restorer import Restorer
 from vfilter.torch_engine import TorchEngine
 from vfilter.torch_module import TorchNetwork
 
-FP32 = tuple((engine, "fp32") for engine in ENGINES)
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "camera.avi"
 IMPORTS = """
 import sys
@@ -83,7 +80,7 @@ def test_engines_compute_the_network(network: Network, engine: str) -> None:
     given = weights(network)
     module = TorchNetwork(network)
     module.load_state_dict({name: torch.tensor(array) for name, array in given.items()})
-    run = make(network, given, candidates=((engine, "fp32"),), device="cpu")
+    run = make(network, given, engines=(engine,), device="cpu", precision="fp32")
     side = 2 * run.radius
     rng = np.random.default_rng(1)
     tiles = [rng.random((side + 12, side + 20), np.float32) - np.float32(0.5) for _ in range(5)]
@@ -101,7 +98,7 @@ def test_engines_compute_the_network(network: Network, engine: str) -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_left_in_the_middle_goes_on_right(engine: str) -> None:
     network = NETWORKS["l4"]
-    run = make(network, weights(network), candidates=((engine, "fp32"),), device="cpu")
+    run = make(network, weights(network), engines=(engine,), device="cpu", precision="fp32")
     side = 2 * run.radius + 16
     tiles = [np.full((side, side), value, np.float32) for value in (-0.5, 0, 0.25, 0.5)]
     expected = [residual.copy() for residual in run(tiles)]
@@ -239,55 +236,50 @@ def test_strength_and_projection_are_applied_to_known_tiles_too(
     assert (projected != plain).any()
 
 
-def alike(_: Network, candidates: tuple[Candidate, ...]) -> dict[Candidate, float]:
-    """A trial of which all come out as fast."""
-    return dict.fromkeys(candidates, 1.0)
-
-
 def test_the_trial_decides_and_is_remembered(
     remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = NETWORKS["l4"]
     trials = []
 
-    def trial(_: Network, candidates: tuple[Candidate, ...]) -> dict[Candidate, float]:
-        trials.append(candidates)
-        return {known: 1e-9 * (9 - index) for index, known in enumerate(candidates)}
+    def trial(_: Network, names: tuple[str, ...], precision: str) -> dict[str, float]:
+        trials.append((names, precision))
+        return {name: 1e-9 * (9 - index) for index, name in enumerate(names)}
 
     monkeypatch.setattr(engines, "trial", trial)
     for _ in range(2):
-        assert fastest(network, FP32) == ("torch", "fp32")
+        assert fastest(network, ENGINES, "fp32") == "torch"
         fastest.cache_clear()  # as in another process
-    assert trials == [FP32]
+    assert trials == [(ENGINES, "fp32")]
     [path] = remembered.iterdir()
-    assert path.read_text().splitlines()[0] == "torch fp32"
-    assert fastest(network, (INT8, *FP32)) == ("torch", "fp32") and len(trials) == 2
-    assert fastest(network, (*FP32, INT8)) == INT8 and len(trials) == 3
+    assert path.read_text().splitlines()[0] == "torch"
+    assert fastest(network, ENGINES, "bf16") == "torch" and len(trials) == 2
+    assert fastest(network, ENGINES[:1], "fp32") == ENGINES[0] and len(trials) == 3
     monkeypatch.setattr(engines, "_platform", lambda: ("another processor",))
     fastest.cache_clear()
-    assert fastest(network, FP32) == ("torch", "fp32") and len(trials) == 4
+    assert fastest(network, ENGINES, "fp32") == "torch" and len(trials) == 4
 
 
 @pytest.mark.parametrize("damage", ["", "an engine of the future\n", "\xff\xfe"])
 def test_a_damaged_memory_is_renewed(
     damage: str, remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", alike)
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     network = NETWORKS["l4"]
-    chosen = fastest(network, FP32)
+    chosen = fastest(network, ENGINES, "fp32")
     [path] = remembered.iterdir()
     path.write_bytes(damage.encode("latin-1"))
     fastest.cache_clear()
-    assert fastest(network, FP32) == chosen
-    assert path.read_text().splitlines()[0] == " ".join(chosen)
+    assert fastest(network, ENGINES, "fp32") == chosen
+    assert path.read_text().splitlines()[0] == chosen
 
 
 def test_a_folder_that_cannot_be_made_is_no_error(
     remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", alike)
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
     remembered.parent.write_text("a file where a folder should be")
-    assert fastest(NETWORKS["l4"], FP32) == FP32[0]
+    assert fastest(NETWORKS["l4"], ENGINES, "fp32") == ENGINES[0]
 
 
 def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,8 +291,8 @@ def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert cache_folder() == folder, "the variable is enough"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(engines, "cache_folder", cache_folder)
-    monkeypatch.setattr(engines, "trial", alike)
-    assert fastest(NETWORKS["l4"], FP32) == FP32[0]
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
+    assert fastest(NETWORKS["l4"], ENGINES, "fp32") == ENGINES[0]
 
 
 def test_pytorch_computes_alike_whatever_its_defaults() -> None:
@@ -319,46 +311,32 @@ def test_pytorch_computes_alike_whatever_its_defaults() -> None:
     assert torch.equal(torch.get_rng_state(), generator)
 
 
-def test_the_trial_times_every_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_trial_times_every_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "TRIAL_PIXELS", 256**2)
     monkeypatch.setattr(engines, "TRIAL_ROUNDS", 1)
-    seconds = engines.trial(NETWORKS["l4"], (INT8, *FP32))
-    assert tuple(seconds) == (INT8, *FP32)
+    seconds = engines.trial(NETWORKS["l4"], ENGINES, "fp32")
+    assert tuple(seconds) == ENGINES
     assert all(1e-9 < value < 1e-3 for value in seconds.values())
 
 
 def test_choice_of_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "has_cuda_driver", lambda: False)
-    assert choose("auto", "auto", "fp32") == (FP32, "cpu")
-    assert choose("openvino", "auto", "fp32") == ((("openvino", "fp32"),), "cpu")
-    assert choose("torch", "cpu", "bf16") == ((("torch", "bf16"),), "cpu")
+    assert choose("auto", "auto", "fp32") == (ENGINES, "cpu", "fp32")
+    assert choose("openvino", "auto", "fp32") == (("openvino",), "cpu", "fp32")
+    assert choose("torch", "cpu", "bf16") == (("torch",), "cpu", "bf16")
     with pytest.raises(ValueError, match="engine must be auto, openvino, torch, got 'onnx'"):
         choose("onnx", "cpu", "fp32")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert choose("auto", "cuda", "auto") == ((("torch", "fp16"),), "cuda")
+    assert choose("auto", "cuda", "auto") == (("torch",), "cuda", "fp16")
     with pytest.raises(DeviceError, match="engine openvino has no device cuda: use cpu, or"):
         choose("openvino", "cuda", "fp16")
 
 
-def test_int8_is_tried_where_there_is_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "native_precision", lambda: "fp32")
-    assert choose("auto", "cpu", "auto") == ((INT8, *FP32), "cpu")
-    assert choose("openvino", "cpu", "auto") == ((INT8, ("openvino", "fp32")), "cpu")
-    assert choose("torch", "cpu", "auto") == ((("torch", "fp32"),), "cpu")
-    monkeypatch.setattr(engines, "trial", alike)
-    for name, precision in (("l4-jpeg", "int8"), ("arcnn-q20", "fp32")):  # this isn't calibrated
-        with Restorer(name, device="cpu", engine="openvino") as restore:
-            assert restore.engine.precision == precision
-    monkeypatch.setattr(engines, "native_precision", lambda: "bf16")
-    assert choose("openvino", "cpu", "auto") == ((("openvino", "bf16"),), "cpu")
-
-
 def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "installed", lambda engine: engine == "torch")
-    assert choose("auto", "cpu", "fp32") == ((("torch", "fp32"),), "cpu")
-    ((engine, precision),), _ = choose("auto", "cpu", "auto")
-    assert engine == "torch" and precision in ("fp32", "bf16")
+    assert choose("auto", "cpu", "fp32") == (("torch",), "cpu", "fp32")
+    assert choose_precision("auto", "cpu") in ("fp32", "bf16")
     with pytest.raises(DeviceError, match=r"openvino is not installed: pip install vdeblock\[op"):
         choose("openvino", "cpu", "fp32")
 
@@ -401,7 +379,7 @@ def test_precisions(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision("int8", "cpu") == "int8"
     with pytest.raises(DeviceError, match="precision int8 is for the processor: use fp16 on cuda"):
         choose_precision("int8", "cuda")
-    assert choose("auto", "cpu", "int8") == ((INT8,), "cpu")
+    assert choose("auto", "cpu", "int8") == (("openvino",), "cpu", "int8")
     with pytest.raises(DeviceError, match=r"int8 needs OpenVINO: pip install vdeblock\[openvino\]"):
         choose("torch", "cpu", "int8")
 
@@ -447,9 +425,9 @@ def test_help_imports_nothing_heavy() -> None:
 def test_openvino_runs_without_torch(
     tmp_path: Path, remembered: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "trial", alike)
-    candidates, _ = choose("auto", "cpu", "auto")
-    assert fastest(NETWORKS["l4"], candidates)[0] == "openvino"  # leaves its memory
+    monkeypatch.setattr(engines, "trial", lambda _, names, __: dict.fromkeys(names, 1.0))
+    _, _, precision = choose("auto", "cpu", "auto")
+    assert fastest(NETWORKS["l4"], ENGINES, precision) == ENGINES[0]  # leaves its memory
     modules = modules_of(
         str(SAMPLE), str(tmp_path / "out.mp4"), "--model", "l4", "--device", "cpu", "--frames", "1"
     )

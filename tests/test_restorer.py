@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -17,7 +18,7 @@ from comparison import assert_planes, planes_of
 from numpy.typing import NDArray
 from torch.utils.dlpack import from_dlpack
 
-from vfilter.engines import ENGINES, installed
+from vfilter.engines import ENGINES, Engine, installed, make
 from vfilter.errors import ModelError
 from vfilter.luma import luma_depth, luma_plane
 from vfilter.networks import L4, L8, Network
@@ -319,6 +320,20 @@ def test_threads_take_turns(engine: str) -> None:
         with ThreadPoolExecutor(4) as pool:
             for actual, wanted in zip(pool.map(restore.luma, planes), expected, strict=True):
                 assert_codes(actual, wanted)
+
+
+def test_threads_share_one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Network] = []
+
+    def slowly(network: Network, *arguments: Any, **given: Any) -> Engine:
+        made.append(network)
+        time.sleep(0.1)
+        return make(network, *arguments, **given)
+
+    monkeypatch.setattr("vfilter.restorer.make", slowly)
+    with plain(random_model(L4), engine="torch") as restore, ThreadPoolExecutor(4) as pool:
+        list(pool.map(restore.luma, [codes(30, 41)] * 4))
+    assert len(made) == 1
 
 
 def test_pickled_for_another_process(engine: str) -> None:

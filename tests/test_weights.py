@@ -121,7 +121,7 @@ def test_damaged_maxima(tmp_path: Path, text: str) -> None:
     model = load(write(tmp_path))
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(ModelError, match=r"damaged .*: delete"):
-        model.maxima_for({"int8"})
+        model.maxima_for("int8")
 
 
 def test_unknown_name_lists_the_known_ones() -> None:

@@ -241,7 +241,7 @@ def int8_command(
     data: Data,
     names: Annotated[list[str] | None, typer.Argument(help="Models, if not those for all.")] = None,
 ) -> None:
-    """Measure what int8 loses in PSNR on LIVE1, beside fp32."""
+    """Measure what int8 loses in PSNR on LIVE1, beside the processor's default precision."""
     planes = load_folder(data / "LIVE1")
     for name in names or list(ALIASES.values()):
         for row in losses(load(name), planes):

@@ -126,9 +126,7 @@ def machine() -> Row:
 
 
 def restoring(sizes: Sequence[tuple[int, int]], native: str, rounds: int) -> dict[str, Any]:
-    """Peaks in GFLOP/s by precision, what restores by default, and a row for each contender, model
-    and size.
-    """
+    """Peaks in GFLOP/s by precision, and a row for each contender, model and size."""
     precisions = sorted({"fp32", native})
     seconds: dict[tuple[str, ...], Callable[[], float]] = {
         ("product", precision): partial(seconds_of, product(precision)) for precision in precisions
@@ -145,21 +143,19 @@ def restoring(sizes: Sequence[tuple[int, int]], native: str, rounds: int) -> dic
     flop = PRODUCTS * 2 * PEAK_SIDE**3
     peak = {p: round(flop / took["product", p] / 1e9, 1) for p in precisions}
     rows = [row_of(key, took, peak) for key in took if key[0] != "product"]
-    default = {name: Restorer(name, device="cpu").engine.description for name in MODELS}
-    return {"peak_gflops": peak, "default": default, "restoring": rows}
+    return {"peak_gflops": peak, "restoring": rows}
 
 
 def contenders(
     model: str, precisions: Sequence[str]
 ) -> Iterable[tuple[str, str, Callable[[Luma], object]]]:
-    """Name, precision and work of all that restores a plane; engines alone in the default one."""
+    """Name, precision and work of all that restores a plane."""
     loaded = load(model)
     for name in filter(installed, ENGINES):
-        usual = Restorer(loaded, device="cpu", engine=name).engine.precision
         for precision in [*precisions, *(["int8"] if name == "openvino" else [])]:
             restore = ours(loaded, name, precision)
             yield f"ours, {name}", precision, restore.luma
-            if precision == usual:
+            if precision == precisions[0]:
                 alone = partial(engine_alone, restore.engine)
                 yield f"{name} alone", precision, lambda y, alone=alone: alone(y.shape)  # type: ignore[misc]
     yield EAGER, "fp32", eager(loaded)
@@ -348,7 +344,6 @@ def print_table(result: Mapping[str, Any]) -> None:
     for name in PARTS:
         if name == "restoring" and "peak_gflops" in result:
             print("Peak in GFLOP/s:", json.dumps(result["peak_gflops"]))
-            print("Default:", json.dumps(result.get("default")))
         if rows := result.get(name):
             print(f"\n{plain(rows)}", end="")
 

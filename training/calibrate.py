@@ -64,12 +64,12 @@ def calibrate(model: Model, planes: Sequence[Luma]) -> list[float]:
 
 
 def losses(model: Model, planes: Sequence[Luma]) -> Iterator[dict[str, Any]]:
-    """PSNR in dB that int8 loses of fp32 over `planes` by JPEG quality, the tables told.
+    """PSNR in dB that int8 loses over `planes` by JPEG quality, the tables told, and its gain.
 
     planes: (H, W) uint8, originals. The rows' numbers are text of three digits.
     """
     own, last = model.quality
-    with Restorer(model, precision="fp32") as usual, Restorer(model, precision="int8") as coarse:
+    with Restorer(model) as usual, Restorer(model, precision="int8") as coarse:
         for quality in LOSSES if own < last else (own,):
             hints = Hints(luma_table=tuple(scaled_luma_table(quality).tolist()))
             scores = []

@@ -99,10 +99,10 @@ def gains(
     constant strength, `at`, that serves this row's films best; told: gain by what the stream tells,
     the default; worst: that on the film where it is least; ssim: what SSIM (Gaussian window) gains.
     """
-    with Restorer(model, precision="fp32") as restore, TemporaryDirectory() as folder:
+    with Restorer(model) as restore, TemporaryDirectory() as folder:
         for codec in codecs:
             network = restore.model_for(Hints(codec=codec))
-            with Restorer(network, precision="fp32") as blind:
+            with Restorer(network) as blind:
                 for setting in settings or SOURCES[codec]:
                     scores = []
                     for pristine in films:

@@ -194,9 +194,7 @@ def restore_command(
     ] = "auto",
     precision: Annotated[
         Precision,
-        typer.Option(
-            help="What the network computes in: by default what is fast here; fp32 is most exact."
-        ),
+        typer.Option(help="What the network computes in: int8 is fastest, and loses a little."),
     ] = Precision.auto,
     project: Annotated[
         bool,

@@ -504,18 +504,29 @@ def open_encoder(context: Any) -> None:
     its own and the caller's real-time ones of the highest priority (SCHED_FIFO, 99), and what
     computes in one of them then stops all else on its processor.
     """
-    if not hasattr(os, "sched_setscheduler") or not THREADS.is_dir():
-        context.open(strict=False)
-        return
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    before = {thread.name for thread in THREADS.iterdir()}
+    before = _scheduled()
     try:
         context.open(strict=False)
     finally:
-        after = {thread.name for thread in THREADS.iterdir()}
-        for thread in {"0"} | after - before:  # 0: the caller's
-            with suppress(ProcessLookupError):  # it has ended since
-                os.sched_setscheduler(int(thread), policy, priority)
+        after = _scheduled()
+        if before and after and before["0"] != after["0"]:
+            for thread in {"0"} | after.keys() - before.keys():
+                with suppress(OSError):  # it has ended since
+                    os.sched_setscheduler(int(thread), *before["0"])
+
+
+def _scheduled() -> dict[str, tuple[int, os.sched_param]]:
+    """Policy and priority of the threads of this process, as far as the system tells them.
+
+    "0" is the caller's.
+    """
+    told: dict[str, tuple[int, os.sched_param]] = {}
+    with suppress(AttributeError, OSError):  # not everywhere, or not allowed
+        for thread in ("0", *(path.name for path in THREADS.iterdir())):
+            with suppress(ProcessLookupError):
+                number = int(thread)
+                told[thread] = os.sched_getscheduler(number), os.sched_getparam(number)
+    return told
 
 
 def _add(

@@ -1,8 +1,7 @@
 """What runs a network on tiles of luma: which engine, on which device, in which precision.
 
-PyTorch runs on CUDA. On the processor a trial of half a megapixel tells which engine is fastest,
-and whether int8 is, where there is no bf16; its outcome is kept in the cache folder and holds until
-the processor or a version changes.
+PyTorch runs on CUDA. On the processor a trial of half a megapixel tells which engine is fastest;
+its outcome is kept in the cache folder and holds until the processor or a version changes.
 """
 
 from __future__ import annotations
@@ -34,18 +33,12 @@ PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 TRIAL_PIXELS = 8 * 128**2
 TRIAL_ROUNDS = 3
-"""Pixels of a run, and most runs of each candidate, in a trial."""
+"""Pixels of a run, and most runs of each engine, in a trial."""
 
 HOPELESS = 1.5
-"""Times the fastest one's duration that end another's trial."""
+"""Times the fastest engine's duration that end another's trial."""
 
 Weights = Mapping[str, NDArray[np.float32]]
-
-Candidate = tuple[str, str]
-"""An engine and a precision."""
-
-INT8 = ("openvino", "int8")
-"""What alone has int8."""
 
 
 class Engine(Protocol):
@@ -74,12 +67,11 @@ class Engine(Protocol):
         """
 
 
-def choose(engine: str, device: str, precision: str) -> tuple[tuple[Candidate, ...], str]:
-    """What to try, and on which device.
+def choose(engine: str, device: str, precision: str) -> tuple[tuple[str, ...], str, str]:
+    """The engines to try, the device, and the precision.
 
     engine: "auto", "openvino" or "torch"; device and precision: as `choose_device` and
-    `choose_precision` take them. Where "auto" is fp32, OpenVINO's int8 is tried too: on a processor
-    without bf16 it is nearly twice as fast, for a loss of about 0.005 dB.
+    `choose_precision` take them.
     Raises DeviceError if one of them isn't there, ValueError if a name is another.
     """
     if engine not in ("auto", *ENGINES):
@@ -91,17 +83,15 @@ def choose(engine: str, device: str, precision: str) -> tuple[tuple[Candidate, .
     device = "cpu" if engine == "openvino" and device == "auto" else choose_device(device)
     if device != "cpu" and engine == "openvino":
         raise DeviceError(f"engine openvino has no device {device}: use cpu, or engine torch")
-    chosen = choose_precision(precision, device)
-    if device != "cpu":
-        return (("torch", chosen),), device
-    engines = (engine,) if engine != "auto" else tuple(filter(installed, ENGINES))
-    if chosen != "int8":
-        candidates = tuple((name, chosen) for name in engines)
-        may_round = precision == "auto" and chosen == "fp32" and "openvino" in engines
-        return ((INT8, *candidates) if may_round else candidates), device
-    if "openvino" not in engines:
+    precision = choose_precision(precision, device)
+    if precision == "int8" and (engine == "torch" or not installed("openvino")):
         raise DeviceError("precision int8 needs OpenVINO: pip install vdeblock[openvino]")
-    return (INT8,), device
+    if precision == "int8":
+        return ("openvino",), device, precision
+    if device != "cpu":
+        return ("torch",), device, precision
+    engines = (engine,) if engine != "auto" else tuple(filter(installed, ENGINES))
+    return engines, device, precision
 
 
 def installed(engine: str) -> bool:
@@ -149,7 +139,7 @@ def choose_precision(precision: str, device: str) -> str:
     """The precision of a name: "auto", "fp32", "bf16", "fp16" or "int8".
 
     "auto" is fp16 on CUDA; on the processor bf16 if it computes in that natively, else fp32.
-    "int8" is for the processor alone; see `choose`.
+    "int8" is for the processor alone, and asked for alone: it changes the result.
     Raises DeviceError if `device` doesn't have it, ValueError if the name is another.
     """
     if precision == "auto":
@@ -184,26 +174,26 @@ def make(
     weights: Weights,
     maxima: Sequence[float] | None = None,
     *,
-    candidates: tuple[Candidate, ...],
+    engines: tuple[str, ...],
     device: str,
+    precision: str,
 ) -> Engine:
-    """The fastest of `candidates` with a network; see `choose`.
+    """The fastest of `engines` with a network; see `choose`.
 
-    maxima: the highest activation of each layer but the last, without which int8 is out.
+    maxima: the highest activation of each layer but the last, which int8 needs.
     """
-    able = tuple(known for known in candidates if known != INT8 or maxima is not None)
-    chosen = able[0] if len(able) == 1 else fastest(network, able)
-    return _make(chosen, network, weights, device, maxima)
+    name = engines[0] if len(engines) == 1 else fastest(network, engines, precision)
+    return _make(name, network, weights, device, precision, maxima)
 
 
 def _make(
-    candidate: Candidate,
+    name: str,
     network: Network,
     weights: Weights,
     device: str,
-    maxima: Sequence[float] | None,
+    precision: str,
+    maxima: Sequence[float] | None = None,
 ) -> Engine:
-    name, precision = candidate
     if name == "torch":
         from vfilter.torch_engine import TorchEngine
 
@@ -214,43 +204,39 @@ def _make(
 
 
 @cache
-def fastest(network: Network, candidates: tuple[Candidate, ...]) -> Candidate:
-    """The fastest of `candidates` on this processor, as remembered or else by a trial."""
-    names = {" ".join(candidate): candidate for candidate in candidates}
-    circumstances = (*names, network.name, *_platform())
+def fastest(network: Network, engines: tuple[str, ...], precision: str) -> str:
+    """The fastest of `engines` on this processor, as remembered or else by a trial."""
+    circumstances = (*engines, network.name, precision, *_platform())
     digest = hashlib.sha256("\n".join(circumstances).encode()).hexdigest()
-    path = f"fastest-{network.name}-{digest[:16]}.txt"
+    name = f"fastest-{network.name}-{precision}-{digest[:16]}.txt"
     with suppress(OSError, RuntimeError, UnicodeDecodeError):
-        remembered = (cache_folder() / path).read_text(encoding="utf-8").partition("\n")[0]
-        if remembered in names:
-            return names[remembered]
-    seconds = trial(network, candidates)
-    best = min(names, key=lambda name: seconds[names[name]])
-    table = "".join(f"{name}: {1e9 * seconds[names[name]]:.0f} ns a pixel\n" for name in names)
+        remembered = (cache_folder() / name).read_text(encoding="utf-8").partition("\n")[0]
+        if remembered in engines:
+            return remembered
+    seconds = trial(network, engines, precision)
+    best = min(seconds, key=lambda name: seconds[name])
+    table = "".join(f"{name}: {1e9 * seconds[name]:.0f} ns a pixel\n" for name in engines)
     with suppress(OSError, RuntimeError):
-        _write(cache_folder() / path, f"{best}\n{table}" + "\n".join(circumstances) + "\n")
-    return names[best]
+        _write(cache_folder() / name, f"{best}\n{table}" + "\n".join(circumstances) + "\n")
+    return best
 
 
-def trial(network: Network, candidates: tuple[Candidate, ...]) -> dict[Candidate, float]:
-    """Seconds a pixel that each of `candidates` takes on the processor: the best of interleaved
-    runs.
-    """
+def trial(network: Network, names: tuple[str, ...], precision: str) -> dict[str, float]:
+    """Seconds a pixel that each engine takes on the processor: the best of interleaved runs."""
     rng = np.random.default_rng(0)
     weights = {
         name: rng.normal(0, 0.01, shape).astype(np.float32)
         for name, shape in network.shapes.items()
     }
-    maxima = [1.0] * (len(network.layers) - 1)
-    engines = {known: _make(known, network, weights, "cpu", maxima) for known in candidates}
+    engines = {name: _make(name, network, weights, "cpu", precision) for name in names}
     for engine in engines.values():
         _seconds_a_pixel(engine, tiles=1)  # warms up
-    times = dict.fromkeys(candidates, np.inf)
+    times = dict.fromkeys(names, np.inf)
     for _ in range(TRIAL_ROUNDS):
-        hopeful = [known for known in times if not times[known] > HOPELESS * min(times.values())]
-        for known in hopeful:
-            tiles = max(1, TRIAL_PIXELS // engines[known].tile ** 2)
-            times[known] = min(times[known], _seconds_a_pixel(engines[known], tiles))
+        hopeful = [name for name in names if not times[name] > HOPELESS * min(times.values())]
+        for name in hopeful:
+            tiles = max(1, TRIAL_PIXELS // engines[name].tile ** 2)
+            times[name] = min(times[name], _seconds_a_pixel(engines[name], tiles))
     return times
 
 

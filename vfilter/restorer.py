@@ -73,7 +73,7 @@ class Restorer:
         """model: a name, a path (`vfilter.weights.load`) or a loaded model.
 
         device: "auto", "cpu", "cuda" or "cuda:N"; precision: "auto", "fp32", "bf16",
-            "fp16" or "int8" (`vfilter.engines.choose`).
+            "fp16" or "int8".
         engine: "auto" (PyTorch on CUDA, on the processor what is fastest there), "openvino" or
             "torch".
         strength: factor of the residual, 0 (leaves the input) to 2; times that for the source's
@@ -97,19 +97,23 @@ class Restorer:
         self.reuse = reuse
         self._asked = model
         self._models: dict[tuple[str, int | None], Model] = {("jpeg", None): self.model}
-        candidates, device = choose(engine, device, precision)
-        self._precisions = {precision for _, precision in candidates}
-        self._make = partial(make, candidates=candidates, device=device)
+        engines, device, precision = choose(engine, device, precision)
+        self._precision = precision
+        self._make = partial(make, engines=engines, device=device, precision=precision)
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
-        self._turn = Lock()  # for the engines and what is known
+        self._turn = Lock()  # for running the engines, and what is known
+        self._making = Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         unused: dict[str, Engine] | None = None if self._engines is None else {}
-        return self.__dict__ | {"_engines": unused, "_known": {}, "_turn": None}
+        return self.__dict__ | {
+            **{"_engines": unused, "_known": {}},
+            **{"_turn": None, "_making": None},
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _turn=Lock())
+        self.__dict__.update(state, _turn=Lock(), _making=Lock())
 
     def __enter__(self) -> Self:
         return self
@@ -165,12 +169,13 @@ class Restorer:
         return float(np.mean(self.strength * self.model_for(hints).strength(hints)))
 
     def _engine(self, model: Model) -> Engine:
-        if self._engines is None:
-            raise ValueError("the restorer is closed: make a new one")
-        if model.name not in self._engines:
-            maxima = model.maxima_for(self._precisions)
-            self._engines[model.name] = self._make(model.network, model.weights, maxima)
-        return self._engines[model.name]
+        with self._making:
+            if self._engines is None:
+                raise ValueError("the restorer is closed: make a new one")
+            if model.name not in self._engines:
+                maxima = model.maxima_for(self._precision)
+                self._engines[model.name] = self._make(model.network, model.weights, maxima)
+            return self._engines[model.name]
 
     def __call__(self, frame: av.VideoFrame, *, hints: Hints = NOTHING) -> av.VideoFrame:
         """A new frame with restored luma; format, times and all else are those of `frame`.

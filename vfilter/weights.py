@@ -130,16 +130,15 @@ class Model:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def maxima_for(self, precisions: set[str]) -> list[float] | None:
+    def maxima_for(self, precision: str) -> list[float] | None:
         """The highest activation of each layer but the last, measured at its export, for int8.
 
-        None where int8 is not among `precisions`, or others are and they were not measured. Raises
-        ModelError for int8 alone if they were not measured, or if the metrics are damaged.
+        None for other precisions. Raises ModelError for int8 if they were not measured, or if the
+        metrics are damaged.
         """
-        measured = "maxima" in self.metrics
-        if "int8" not in precisions or (not measured and len(precisions) > 1):
+        if precision != "int8":
             return None
-        if not measured:
+        if "maxima" not in self.metrics:
             raise ModelError(
                 f"{self.name} was not calibrated for int8: take another precision, or run "
                 "python -m training calibrate"

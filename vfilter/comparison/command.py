@@ -38,7 +38,7 @@ def compare_command(
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:N.")
     ] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, fp32, bf16, fp16 or int8.")] = "auto",
     ffmpeg: Annotated[
         str | None,
         typer.Option(metavar="PATH", help="FFmpeg binary; by default that of imageio-ffmpeg."),
