@@ -172,7 +172,7 @@ def native_precision() -> str:
 def make(
     network: Network,
     weights: Weights,
-    maxima: Sequence[float] | None = None,
+    maxima: Sequence[Sequence[float]] | None = None,
     *,
     engines: tuple[str, ...],
     device: str,
@@ -180,7 +180,7 @@ def make(
 ) -> Engine:
     """The fastest of `engines` with a network; see `choose`.
 
-    maxima: the highest activation of each layer but the last, which int8 needs.
+    maxima: the highest activation of each channel of each layer but the last, which int8 needs.
     """
     name = engines[0] if len(engines) == 1 else fastest(network, engines, precision)
     return _make(name, network, weights, device, precision, maxima)
@@ -192,7 +192,7 @@ def _make(
     weights: Weights,
     device: str,
     precision: str,
-    maxima: Sequence[float] | None = None,
+    maxima: Sequence[Sequence[float]] | None = None,
 ) -> Engine:
     if name == "torch":
         from vfilter.torch_engine import TorchEngine

@@ -130,25 +130,25 @@ class Model:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
 
-    def maxima_for(self, precision: str) -> list[float] | None:
-        """The highest activation of each layer but the last, measured at its export, for int8.
+    def maxima_for(self, precision: str) -> list[list[float]] | None:
+        """The highest activation of each channel of each layer but the last, for int8.
 
         None for other precisions. Raises ModelError for int8 if they were not measured, or if the
         metrics are damaged.
         """
         if precision != "int8":
             return None
-        if "maxima" not in self.metrics:
+        if not self.metrics.get("maxima"):
             raise ModelError(
                 f"{self.name} was not calibrated for int8: take another precision, or run "
                 "python -m training calibrate"
             )
-        maxima = self.metrics["maxima"]
+        channels = [layer.channels for layer in self.network.layers[:-1]]
         try:
-            found = [float(maximum) for maximum in maxima]
-            positive = all(0 < maximum < np.inf for maximum in found)
-            if len(found) != len(self.network.layers) - 1 or not positive:
-                raise ValueError(f"maxima {maxima}")
+            found = [[float(highest) for highest in layer] for layer in self.metrics["maxima"]]
+            known = all(0 <= highest < np.inf for layer in found for highest in layer)
+            if not known or [len(layer) for layer in found] != channels or not all(map(any, found)):
+                raise ValueError(f"maxima {found}")
         except (TypeError, ValueError) as error:
             raise self._damaged(error) from error
         return found
