@@ -110,7 +110,9 @@ def test_what_no_rate_factor_is_fine_enough_for(codec: str, quality: dict[str, s
     assert codec == "h264" or "crf" not in encoding.options
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no threads are told")
+@pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="only Linux lists threads in /proc"
+)
 def test_no_encoder_makes_real_time_threads() -> None:
     """libsvtav1 does where it may, as root: its own and the one that opens it."""
 

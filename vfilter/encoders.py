@@ -503,6 +503,7 @@ def open_encoder(context: Any) -> None:
     What the threads are to the scheduler stays as it is: libsvtav1, where it may, makes those of
     its own and the caller's real-time ones of the highest priority (SCHED_FIFO, 99), and what
     computes in one of them then stops all else on its processor.
+    Raises ValueError or av.FFmpegError, as PyAV does, if the encoder doesn't take its parameters.
     """
     before = _scheduled()
     try:

@@ -40,6 +40,8 @@ with _without_telemetry():
 Floats = NDArray[np.float32]
 
 Maxima = Sequence[Sequence[float]]
+"""The highest activation of each channel of each layer but the last, of luma as code / full scale -
+0.5, after ReLU; 0 for a channel that never was above it."""
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -84,8 +86,7 @@ class OpenVinoEngine:
         maxima: Maxima | None = None,
     ) -> None:
         """weights: named and shaped as in `network.shapes`; precision: a key of `PRECISIONS`, or
-        "int8", which needs maxima: the highest activation of each channel of each layer but the
-        last.
+        "int8", which needs maxima.
         """
         self.precision = precision
         self.radius = network.radius
@@ -180,16 +181,14 @@ def graph(
     return openvino.Model([ops.result(x)], [luma], network.name)
 
 
-def evened(
-    network: Network, weights: Mapping[str, Floats], maxima: Maxima
-) -> dict[str, NDArray[np.float32]]:
+def evened(network: Network, weights: Mapping[str, Floats], maxima: Maxima) -> dict[str, Floats]:
     """`weights` that give the same residual, with channels that reach more alike.
 
     ReLU lets a factor through: what divides a channel's filter and bias multiplies it where it is
     read (Nagel, van Baalen, Blankevoort, Welling: "Data-free quantization through weight
     equalization and bias correction", ICCV 2019, section 4.1). Each channel is brought half the
     way, in octaves, to the highest of its layer, so that what is unlike all that was seen has room.
-    maxima: the highest activation of each channel of each layer but the last.
+    Returns new arrays where they differ, named and shaped as `weights`.
     """
     factors = []
     for highest in map(np.array, maxima):

@@ -103,14 +103,12 @@ class Restorer:
         self._engines: dict[str, Engine] | None = {}
         self._known: dict[tuple[str, int, int], Known] = {}
         self._turn = Lock()  # for running the engines, and what is known
-        self._making = Lock()
+        self._making = Lock()  # for making the engines
 
     def __getstate__(self) -> dict[str, Any]:
         unused: dict[str, Engine] | None = None if self._engines is None else {}
-        return self.__dict__ | {
-            **{"_engines": unused, "_known": {}},
-            **{"_turn": None, "_making": None},
-        }
+        of_this_process = {"_engines": unused, "_known": {}, "_turn": None, "_making": None}
+        return self.__dict__ | of_this_process
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _turn=Lock(), _making=Lock())
